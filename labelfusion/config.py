@@ -1,0 +1,416 @@
+"""The configuration of a run: one validated object, from YAML, JSON, a dict or keywords.
+
+Knows every setting, its default and its range. Does not read the data or check that a path exists:
+`labelfusion.data` and the pipeline's check stage do, before anything is trained or paid.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from labelfusion.errors import ConfigError
+
+SCHEMA_VERSION = 1
+
+ProviderName = Literal[
+    "recorded", "openai", "deepseek", "compatible", "anthropic", "gemini", "local"
+]
+CalibrationName = Literal["auto", "identity", "temperature", "bias", "matrix", "isotonic"]
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+StringList = Annotated[list[str], BeforeValidator(_as_list)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class DataConfig(_Section):
+    """Where the texts and labels are, and how they are split."""
+
+    path: str | None = None
+    text_columns: StringList = Field(default_factory=lambda: ["text"], min_length=1)
+    id_column: str | None = None
+    label_column: str | None = None
+    label_delimiter: str | None = Field(None, min_length=1)
+    label_columns: StringList | None = None
+    multi_label: bool | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    split_column: str | None = None
+    test_size: float = Field(0.25, gt=0, lt=1)
+    deduplicate: bool = True
+    encoding: str | None = None
+    delimiter: str | None = None
+    sheet: str | None = None
+
+    @model_validator(mode="after")
+    def _one_layout(self) -> DataConfig:
+        if self.label_column and self.label_columns:
+            raise ValueError("give label_column or label_columns, not both")
+        if self.label_delimiter and not self.label_column:
+            raise ValueError("label_delimiter needs label_column, the column it splits")
+        return self
+
+
+class MLConfig(_Section):
+    """The encoder side. `encoder: none` runs on LLM scores alone."""
+
+    encoder: str = "minilm"
+    folds: int = Field(5, ge=2, le=20)
+    c: float | Literal["auto"] = "auto"
+    batch_size: int = Field(32, ge=1)
+    max_tokens: int = Field(256, ge=8)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+class ExamplesConfig(_Section):
+    """Few-shot examples in the prompt, drawn from the training rows only."""
+
+    strategy: Literal["none", "static", "stratified", "knn"] = "none"
+    count: int = Field(8, ge=1, le=64)
+
+
+class PromptConfig(_Section):
+    """What the LLM is told beside the label names and their descriptions."""
+
+    template: str = "default"
+    task: str = ""
+    conventions: str = ""
+    examples: ExamplesConfig = Field(default_factory=ExamplesConfig)
+
+
+class LLMConfig(_Section):
+    """One LLM source. Several entries are several sources of the fusion."""
+
+    provider: ProviderName
+    name: str = Field("llm", pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")
+    model: str | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    path: str | None = None
+    kind: Literal["probabilities", "logits", "hard"] = "probabilities"
+    prompt: PromptConfig = Field(default_factory=PromptConfig)
+    output: Literal["auto", "json_schema", "logprobs"] = "auto"
+    temperature: float = Field(0.0, ge=0, le=2)
+    max_output_tokens: int = Field(2048, ge=16)
+    reasoning_effort: Literal["default", "none", "low", "medium", "high"] = "none"
+    texts_per_request: int = Field(8, ge=1, le=64)
+    concurrency: int = Field(8, ge=1, le=256)
+    timeout_s: float = Field(60.0, gt=0)
+    max_attempts: int = Field(5, ge=1, le=20)
+    batch: bool = False
+
+    @model_validator(mode="after")
+    def _needs(self) -> LLMConfig:
+        if self.provider == "recorded" and not self.path:
+            raise ValueError(
+                "provider recorded reads scores from a file: set path to a CSV with a column per "
+                "label and an id or text column"
+            )
+        if self.provider == "compatible" and not self.base_url:
+            raise ValueError("provider compatible needs base_url, e.g. http://localhost:8000/v1")
+        return self
+
+
+class BudgetConfig(_Section):
+    """Money limits in US dollars. A limit that is set is never exceeded."""
+
+    run_usd: float | None = Field(None, ge=0)
+    month_usd: float | None = Field(None, ge=0)
+    when_spent: Literal["continue", "stop"] = "continue"
+
+
+class PriceConfig(_Section):
+    """Own prices for a model, US dollars per million tokens."""
+
+    input_per_million: float = Field(ge=0)
+    output_per_million: float = Field(ge=0)
+    cached_input_per_million: float | None = Field(None, ge=0)
+
+
+class CostConfig(_Section):
+    """Budget and price overrides (keyed by model)."""
+
+    budget: BudgetConfig = Field(default_factory=BudgetConfig)
+    prices: dict[str, PriceConfig] = Field(default_factory=dict)
+
+
+class CacheConfig(_Section):
+    """Where LLM answers are kept so that nothing is paid twice."""
+
+    backend: Literal["disk", "memory", "redis", "none"] = "disk"
+    url: str | None = None
+    max_gigabytes: float = Field(2.0, gt=0)
+
+
+class FusionConfig(_Section):
+    """How the sources are combined.
+
+    `method`: "auto" (guarded choice), "log_pool", "matrix_pool", or the name of a source to use it
+    alone. `standard_errors`: the gain, in standard errors of the paired difference, for which the
+    best single source is left (stricter below 100 labels, see labelfusion.fusion.choice).
+    """
+
+    method: str = "auto"
+    calibration: CalibrationName = "auto"
+    standard_errors: float = Field(1.0, ge=0)
+    cv_folds: int = Field(5, ge=2, le=20)
+    cv_repeats: int = Field(4, ge=1, le=50)
+
+
+class EvaluationConfig(_Section):
+    """How the test split is read."""
+
+    bootstrap_draws: int = Field(2000, ge=100)
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+
+
+class RunConfig(_Section):
+    """Everything a run needs. See `from_dict`, `load` and `to_yaml`."""
+
+    version: int = SCHEMA_VERSION
+    name: str = Field("", description="Shown in lists; the data's name if empty")
+    seed: int = Field(0, ge=0)
+    data: DataConfig = Field(default_factory=DataConfig)
+    ml: MLConfig = Field(default_factory=MLConfig)
+    llm: list[LLMConfig] = Field(default_factory=list)
+    fusion: FusionConfig = Field(default_factory=FusionConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    costs: CostConfig = Field(default_factory=CostConfig)
+    cache: CacheConfig = Field(default_factory=CacheConfig)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        names = self.source_names
+        if len(set(names)) != len(names):
+            raise ValueError(
+                f"sources need different names, found {', '.join(names)}: set llm.name"
+            )
+        if not names:
+            raise ValueError("there is no source: set ml.encoder or add an llm entry")
+        if len(names) > 4:
+            raise ValueError(f"at most 4 sources can be fused, found {len(names)}")
+        if self.version > SCHEMA_VERSION:
+            raise ValueError(
+                f"version {self.version} is newer than this LabelFusion reads ({SCHEMA_VERSION}); "
+                "upgrade labelfusion"
+            )
+        return self
+
+    @property
+    def source_names(self) -> list[str]:
+        """The sources of the fusion, the encoder ("ml") first."""
+        return (["ml"] if self.ml.encoder != "none" else []) + [entry.name for entry in self.llm]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
+        """Validate a nested dict, or a flat one such as ``{"llm_provider": "deepseek"}``.
+
+        Raises ConfigError that names the key, what was expected and, for a misspelt key, the
+        nearest one that exists.
+        """
+        try:
+            return cls.model_validate(expand_flat(values))
+        except ValidationError as error:
+            raise _config_error(error) from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> RunConfig:
+        """Read YAML or JSON. Relative paths in it are relative to the file. Raises ConfigError."""
+        path = Path(path)
+        config = cls.from_dict(_read_mapping(path))
+        return config.anchored(path.resolve().parent)
+
+    def anchored(self, folder: Path) -> RunConfig:
+        """A copy whose file paths are absolute, relative ones being taken from `folder`."""
+        copy = self.model_copy(deep=True)
+        if copy.data.path:
+            copy.data.path = str((folder / Path(copy.data.path).expanduser()).resolve())
+        for entry in copy.llm:
+            if entry.path:
+                entry.path = str((folder / Path(entry.path).expanduser()).resolve())
+        return copy
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready nested dict; `from_dict` of it gives an equal config."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """YAML text; `load` of it gives an equal config."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    def with_overrides(self, assignments: list[str]) -> RunConfig:
+        """Apply ``section.key=value`` assignments (values are YAML). Raises ConfigError."""
+        values = self.to_dict()
+        for assignment in assignments:
+            _assign(values, assignment)
+        return self.from_dict(values)
+
+
+# Flat keys of the paper's reference package and of quick use, and where they live here.
+FLAT_KEYS: dict[str, tuple[str, ...]] = {
+    "data_path": ("data", "path"),
+    "text_column": ("data", "text_columns"),
+    "text_columns": ("data", "text_columns"),
+    "id_column": ("data", "id_column"),
+    "label_column": ("data", "label_column"),
+    "label_columns": ("data", "label_columns"),
+    "label_delimiter": ("data", "label_delimiter"),
+    "label_descriptions": ("data", "labels"),
+    "multi_label": ("data", "multi_label"),
+    "test_size": ("data", "test_size"),
+    "encoder": ("ml", "encoder"),
+    "ml_model": ("ml", "encoder"),
+    "fusion_method": ("fusion", "method"),
+    "calibration": ("fusion", "calibration"),
+    "budget_usd": ("costs", "budget", "run_usd"),
+    "bootstrap_draws": ("evaluation", "bootstrap_draws"),
+}
+FLAT_LLM_KEYS = {
+    "llm_provider": "provider",
+    "llm_model": "model",
+    "llm_base_url": "base_url",
+    "llm_scores": "path",
+    "llm_kind": "kind",
+}
+
+
+def expand_flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested form of a config that may use the flat keys. Raises ConfigError on a clash."""
+    nested = {key: value for key, value in values.items() if key not in FLAT_KEYS}
+    for key in FLAT_KEYS.keys() & values.keys():
+        _place(nested, FLAT_KEYS[key], values[key], key)
+    flat_llm = {FLAT_LLM_KEYS[key]: nested.pop(key) for key in FLAT_LLM_KEYS if key in nested}
+    flat_llm = {key: value for key, value in flat_llm.items() if value is not None}
+    if flat_llm:
+        if nested.get("llm"):
+            raise ConfigError("llm_* keys and an llm list were both given", remedy="Use one form")
+        nested["llm"] = [{"provider": "recorded" if "path" in flat_llm else None} | flat_llm]
+    return nested
+
+
+def _place(nested: dict[str, Any], path: tuple[str, ...], value: Any, key: str) -> None:
+    here = nested
+    for part in path[:-1]:
+        section = here.get(part)
+        if section is not None and not isinstance(section, dict):
+            raise ConfigError(
+                f"{key!r} cannot be set", where=part, expected="a section of settings"
+            )
+        here[part] = dict(section or {})
+        here = here[part]
+    here[path[-1]] = value
+
+
+def _read_mapping(path: Path) -> Mapping[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            "The config file cannot be read",
+            where=str(path),
+            found=error.strerror or str(error),
+            remedy="Write one with: labelfusion create-config PATH --data FILE",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            "The config file is not UTF-8 text", where=str(path), found=f"byte {error.start}"
+        ) from None
+    try:
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            "The config file cannot be parsed", where=str(path), found=" ".join(str(error).split())
+        ) from None
+    if not isinstance(values, dict):
+        raise ConfigError("The config is not a mapping", where=str(path), expected="key: value")
+    return values
+
+
+def _assign(values: dict[str, Any], assignment: str) -> None:
+    key, separator, raw = assignment.partition("=")
+    if not separator or not key:
+        raise ConfigError(
+            "An override is malformed", expected="section.key=value", found=assignment
+        )
+    here: Any = values
+    *parents, last = key.strip().split(".")
+    for part in parents:
+        here = _step(here, part, key)
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError:
+        value = raw
+    if isinstance(here, list):
+        _step(here, last, key)
+        here[int(last)] = value
+    else:
+        here[last] = value
+
+
+def _step(here: Any, part: str, key: str) -> Any:
+    if isinstance(here, dict) and isinstance(here.get(part), dict | list):
+        return here[part]
+    if isinstance(here, list) and part.isdigit() and int(part) < len(here):
+        return here[int(part)]
+    raise ConfigError(
+        f"There is no setting {key!r}",
+        found=part,
+        remedy=_did_you_mean(part, list(here) if isinstance(here, dict) else []),
+    )
+
+
+def _did_you_mean(key: str, known: list[str]) -> str | None:
+    near = difflib.get_close_matches(key, known, n=1)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"Known here: {', '.join(known)}" if known else None
+
+
+def _config_error(error: ValidationError) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    location = ".".join(str(part) for part in first["loc"])
+    more = error.error_count() - 1
+    suffix = f" ({more} more)" if more else ""
+    if first["type"] == "extra_forbidden":
+        key = str(first["loc"][-1])
+        known = _known_keys(first["loc"][:-1])
+        return ConfigError(
+            f"Unknown setting {key!r}{suffix}",
+            where=f"config {location}",
+            remedy=_did_you_mean(key, known),
+        )
+    found = first.get("input")
+    # A whole section as "found" says nothing; a key must never be echoed, so only scalars are.
+    shown = repr(found) if isinstance(found, str | int | float | bool) else None
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(
+        message[:1].upper() + message[1:] + suffix,
+        where=f"config {location}" if location else "config",
+        found=shown,
+    )
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = RunConfig
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        nested = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type)]
+        model = next((a for a in nested if issubclass(a, BaseModel)), None)
+        if model is None:
+            return []
+    flat = [*FLAT_KEYS, *FLAT_LLM_KEYS] if model is RunConfig else []
+    return [*model.model_fields, *flat]
