@@ -43,12 +43,12 @@ class DataConfig(_Section):
     text_columns: StringList = Field(default_factory=lambda: ["text"], min_length=1)
     id_column: str | None = None
     label_column: str | None = None
-    label_delimiter: str | None = Field(None, min_length=1)
+    label_delimiter: str | None = Field(default=None, min_length=1)
     label_columns: StringList | None = None
     multi_label: bool | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     split_column: str | None = None
-    test_size: float = Field(0.25, gt=0, lt=1)
+    test_size: float = Field(default=0.25, gt=0, lt=1)
     deduplicate: bool = True
     encoding: str | None = None
     delimiter: str | None = None
@@ -67,10 +67,10 @@ class MLConfig(_Section):
     """The encoder side. `encoder: none` runs on LLM scores alone."""
 
     encoder: str = "minilm"
-    folds: int = Field(5, ge=2, le=20)
+    folds: int = Field(default=5, ge=2, le=20)
     c: float | Literal["auto"] = "auto"
-    batch_size: int = Field(32, ge=1)
-    max_tokens: int = Field(256, ge=8)
+    batch_size: int = Field(default=32, ge=1)
+    max_tokens: int = Field(default=256, ge=8)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
 
@@ -78,7 +78,7 @@ class ExamplesConfig(_Section):
     """Few-shot examples in the prompt, drawn from the training rows only."""
 
     strategy: Literal["none", "static", "stratified", "knn"] = "none"
-    count: int = Field(8, ge=1, le=64)
+    count: int = Field(default=8, ge=1, le=64)
 
 
 class PromptConfig(_Section):
@@ -94,7 +94,7 @@ class LLMConfig(_Section):
     """One LLM source. Several entries are several sources of the fusion."""
 
     provider: ProviderName
-    name: str = Field("llm", pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")
+    name: str = Field(default="llm", pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")
     model: str | None = None
     base_url: str | None = None
     api_key_env: str | None = None
@@ -102,13 +102,13 @@ class LLMConfig(_Section):
     kind: Literal["probabilities", "logits", "hard"] = "probabilities"
     prompt: PromptConfig = Field(default_factory=PromptConfig)
     output: Literal["auto", "json_schema", "logprobs"] = "auto"
-    temperature: float = Field(0.0, ge=0, le=2)
-    max_output_tokens: int = Field(2048, ge=16)
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    max_output_tokens: int = Field(default=2048, ge=16)
     reasoning_effort: Literal["default", "none", "low", "medium", "high"] = "none"
-    texts_per_request: int = Field(8, ge=1, le=64)
-    concurrency: int = Field(8, ge=1, le=256)
-    timeout_s: float = Field(60.0, gt=0)
-    max_attempts: int = Field(5, ge=1, le=20)
+    texts_per_request: int = Field(default=8, ge=1, le=64)
+    concurrency: int = Field(default=8, ge=1, le=256)
+    timeout_s: float = Field(default=60.0, gt=0)
+    max_attempts: int = Field(default=5, ge=1, le=20)
     batch: bool = False
 
     @model_validator(mode="after")
@@ -126,8 +126,8 @@ class LLMConfig(_Section):
 class BudgetConfig(_Section):
     """Money limits in US dollars. A limit that is set is never exceeded."""
 
-    run_usd: float | None = Field(None, ge=0)
-    month_usd: float | None = Field(None, ge=0)
+    run_usd: float | None = Field(default=None, ge=0)
+    month_usd: float | None = Field(default=None, ge=0)
     when_spent: Literal["continue", "stop"] = "continue"
 
 
@@ -136,7 +136,7 @@ class PriceConfig(_Section):
 
     input_per_million: float = Field(ge=0)
     output_per_million: float = Field(ge=0)
-    cached_input_per_million: float | None = Field(None, ge=0)
+    cached_input_per_million: float | None = Field(default=None, ge=0)
 
 
 class CostConfig(_Section):
@@ -151,7 +151,7 @@ class CacheConfig(_Section):
 
     backend: Literal["disk", "memory", "redis", "none"] = "disk"
     url: str | None = None
-    max_gigabytes: float = Field(2.0, gt=0)
+    max_gigabytes: float = Field(default=2.0, gt=0)
 
 
 class FusionConfig(_Section):
@@ -164,24 +164,24 @@ class FusionConfig(_Section):
 
     method: str = "auto"
     calibration: CalibrationName = "auto"
-    standard_errors: float = Field(1.0, ge=0)
-    cv_folds: int = Field(5, ge=2, le=20)
-    cv_repeats: int = Field(4, ge=1, le=50)
+    standard_errors: float = Field(default=1.0, ge=0)
+    cv_folds: int = Field(default=5, ge=2, le=20)
+    cv_repeats: int = Field(default=4, ge=1, le=50)
 
 
 class EvaluationConfig(_Section):
     """How the test split is read."""
 
-    bootstrap_draws: int = Field(2000, ge=100)
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    bootstrap_draws: int = Field(default=2000, ge=100)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
 
 
 class RunConfig(_Section):
     """Everything a run needs. See `from_dict`, `load` and `to_yaml`."""
 
     version: int = SCHEMA_VERSION
-    name: str = Field("", description="Shown in lists; the data's name if empty")
-    seed: int = Field(0, ge=0)
+    name: str = Field(default="", description="Shown in lists; the data's name if empty")
+    seed: int = Field(default=0, ge=0)
     data: DataConfig = Field(default_factory=DataConfig)
     ml: MLConfig = Field(default_factory=MLConfig)
     llm: list[LLMConfig] = Field(default_factory=list)
