@@ -109,6 +109,9 @@ class LLMConfig(_Section):
     timeout_s: float = Field(default=60.0, gt=0)
     max_attempts: int = Field(default=5, ge=1, le=20)
     batch: bool = False
+    sdk: Literal["auto", "google-genai", "google-generativeai"] = Field(
+        default="auto", description="Which of Google's packages provider gemini goes through"
+    )
 
     @model_validator(mode="after")
     def _needs(self) -> LLMConfig:
@@ -239,6 +242,9 @@ class RunConfig(_Section):
         for entry in copy.llm:
             if entry.path:
                 entry.path = str((folder / Path(entry.path).expanduser()).resolve())
+            if entry.prompt.template != "default":
+                template = folder / Path(entry.prompt.template).expanduser()
+                entry.prompt.template = str(template.resolve())
         return copy
 
     def to_dict(self) -> dict[str, Any]:
