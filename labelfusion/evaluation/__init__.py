@@ -3,6 +3,7 @@
 Imports numpy and scipy.special alone; knows no file, no fitting and no page.
 """
 
+from labelfusion.evaluation.card import model_card
 from labelfusion.evaluation.comparison import compare_systems, mcnemar_exact
 from labelfusion.evaluation.intervals import SystemOutput, bootstrap_intervals, bootstrap_metrics
 from labelfusion.evaluation.metrics import evaluate, probability_metrics
@@ -18,6 +19,7 @@ __all__ = [
     "describe_reliability",
     "evaluate",
     "mcnemar_exact",
+    "model_card",
     "probability_metrics",
     "reliability_bins",
 ]
