@@ -32,9 +32,7 @@ def test_review_counts():
 
 @pytest.mark.parametrize("name", ["tickets", "reviews"])
 def test_every_text_has_scores_and_none_repeats(name):
-    texts, scores = (
-        pd.read_csv(FOLDER / f"{name}{suffix}.csv") for suffix in ("", "_llm_scores")
-    )
+    texts, scores = (pd.read_csv(FOLDER / f"{name}{suffix}.csv") for suffix in ("", "_llm_scores"))
     assert texts["id"].is_unique
     assert texts["text"].is_unique
     assert set(texts["id"]) == set(scores["id"])
