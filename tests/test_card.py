@@ -91,6 +91,7 @@ def test_every_table_is_whole(n, multi_label):
     card = _card(_report(n, multi_label=multi_label))
     tables = [block for block in card.split("\n\n") if block.startswith("|")]
     assert len(tables) == 3
+    assert ("only if all of its labels are" in card) == multi_label
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
     assert "nan" not in card.lower().split()

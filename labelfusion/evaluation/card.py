@@ -152,6 +152,8 @@ def _results(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         (title, *(_with_interval(part, metric) for part in systems.values()))
         for metric, title in METRIC_TITLES.items()
     ]
+    exactly = " Accuracy counts a text as right only if all of its labels are."
+    exactly = exactly if report["task"]["multi_label"] else ""
     percent = f"{100 * config['evaluation']['confidence']:g} %"
     sentences = [f"- {entry['sentence']}" for entry in report["comparisons"].values()]
     return "\n\n".join(
@@ -159,8 +161,7 @@ def _results(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
             f"## Results on {report['n']['test']:,} test texts",
             _table(("Metric", *systems), rows),
             f"In brackets: {percent} bootstrap intervals over test texts. Lower is better for NLL, "
-            "Brier score and ECE (expected calibration error). Accuracy counts a text as right "
-            "only if all of its labels are.",
+            f"Brier score and ECE (expected calibration error).{exactly}",
             *(["\n".join(sentences)] if sentences else []),
         ]
     )
