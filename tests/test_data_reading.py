@@ -102,10 +102,20 @@ def test_encodings_are_detected(encoding: str, noted: str) -> None:
     assert table.notes["encoding"] == noted
 
 
-def test_cyrillic_code_page_is_detected() -> None:
-    text = "Заказ пришёл повреждённым, и служба поддержки не отвечает на письма уже неделю."
-    data = written([["id", "text"], *[[str(i), text] for i in range(20)]]).encode("cp1251")
-    assert read_table(data, name="x.csv").frame["text"][3] == text
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1251", "Заказ пришёл повреждённым, и служба поддержки не отвечает"),
+        ("cp1250", "Příliš žluťoučký kůň úpěl ďábelské ódy"),
+        ("cp932", "配送が遅れていますので確認してください"),
+        ("gb18030", "订单还没有送到，请帮我查一下"),
+    ],
+)
+def test_other_code_pages_are_detected(encoding: str, text: str) -> None:
+    data = written([["id", "text"], *[[str(i), text] for i in range(20)]]).encode(encoding)
+    table = read_table(data, name="x.csv")
+    assert table.frame["text"][3] == text
+    assert table.notes["encoding"] == encoding
 
 
 @pytest.mark.parametrize(("sign", "word"), [(",", "comma"), (";", "semicolon"), ("|", "pipe")])

@@ -65,7 +65,9 @@ def _legacy_encoding(data: bytes, start: int) -> str:
     from charset_normalizer import from_bytes
 
     sample = data[max(0, start - _SAMPLE_BYTES // 2) : start + _SAMPLE_BYTES // 2]
-    matches = list(from_bytes(sample, cp_isolation=_LEGACY))
+    # Text that repeats itself fails the library's usual limit, so a laxer one comes second.
+    tries = (from_bytes(sample, cp_isolation=_LEGACY, threshold=limit) for limit in (0.2, 0.4))
+    matches = next((list(found) for found in tries if len(found)), [])
     least = min((match.chaos for match in matches), default=0.0)
     # The Western code page is the usual one, so it wins where no other reads better.
     western = [m for m in matches if m.chaos <= least and "cp1252" in m.could_be_from_charset]
