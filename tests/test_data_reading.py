@@ -40,6 +40,9 @@ def workbook(rows: list[list[object]], sheets: tuple[str, ...] = ("Data",)) -> b
     return out.getvalue()
 
 
+WORKBOOK = workbook([["id", "text"], [1, "a"], [2, "b"]])
+
+
 def refused(data: bytes, name: str, **options) -> InputError:
     with pytest.raises(InputError) as caught:
         read_table(data, name=name, **options)
@@ -342,3 +345,38 @@ def test_missing_column_offers_the_nearest() -> None:
         table.cells("text", "text column")
     assert "Text, label" in str(caught.value.found)
     assert caught.value.remedy == "Did you mean 'Text'?"
+
+
+def read_or_explain(data: bytes, name: str) -> Table | InputError:
+    try:
+        return read_table(data, name=name)
+    except InputError as error:
+        return error
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    data=st.binary(max_size=200) | cell_texts.map(lambda text: ("text,a\n" + text).encode()),
+    name=st.sampled_from(["x.csv", "x.tsv", "x.jsonl", "x.json", "x.parquet", "x.xlsx"]),
+)
+def test_any_bytes_give_a_table_or_an_explained_error(data: bytes, name: str) -> None:
+    outcome = read_or_explain(data, name)
+    if isinstance(outcome, InputError):
+        assert outcome.expected
+        assert outcome.remedy
+    else:
+        assert len(outcome) == len(outcome.row_numbers) > 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 5000), st.integers(1, 255))
+def test_a_changed_byte_in_a_workbook_is_read_or_explained(position: int, change: int) -> None:
+    data = bytearray(WORKBOOK)
+    data[position % len(data)] ^= change
+    outcome = read_or_explain(bytes(data), "x.xlsx")
+    assert outcome.remedy if isinstance(outcome, InputError) else outcome.columns
+
+
+def test_half_a_character_in_json_is_replaced() -> None:
+    table = read_table(b'{"text": "a\\ud800b"}', name="x.jsonl")
+    assert table.frame["text"][0] == "a\ufffdb"
