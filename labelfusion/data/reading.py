@@ -167,7 +167,7 @@ def _zip_kind(data: bytes) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = set(archive.namelist())
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError):
         return "a damaged zip archive or workbook"
     return _XLSX if "xl/workbook.xml" in names else "a zip archive"
 
@@ -222,7 +222,8 @@ def _read_parquet(data: bytes, name: str) -> Table:
 
     try:
         arrow = pq.read_table(io.BytesIO(data))
-    except (pa.ArrowException, OSError) as error:
+        columns = [[cell_text(value) for value in column.to_pylist()] for column in arrow.columns]
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise InputError(
             "The Parquet file is damaged",
             where=name,
@@ -230,7 +231,6 @@ def _read_parquet(data: bytes, name: str) -> Table:
             found=str(error).splitlines()[0],
             remedy="Export or download it again",
         ) from None
-    columns = [[cell_text(value) for value in column.to_pylist()] for column in arrow.columns]
     numbers = np.arange(arrow.num_rows) + 2
     return table_from_columns(arrow.column_names, columns, numbers, {}, name)
 
@@ -240,14 +240,15 @@ def _read_xlsx(data: bytes, name: str, sheet: str | None) -> Table:
     from openpyxl.utils.exceptions import InvalidFileException
 
     # A sheet is parsed only while its rows are read, so damage shows late as well as early.
-    damage = (InvalidFileException, KeyError, ValueError, SyntaxError, EOFError, TypeError)
+    damage = (InvalidFileException, KeyError, ValueError, SyntaxError, TypeError)
+    packing = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
     try:
         book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
         title = _sheet_name([str(each.title) for each in book.worksheets], sheet, name)
         rows = _xlsx_rows(book[title])
     except InputError:
         raise
-    except (*damage, zipfile.BadZipFile, zlib.error) as error:
+    except (*damage, *packing) as error:
         raise InputError(
             "The workbook is damaged",
             where=name,
