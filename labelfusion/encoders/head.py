@@ -21,10 +21,10 @@ C_GRID = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 C_WITHOUT_VALIDATION = 10.0
 INNER_FOLDS = 5
 # From here on one fold has held-out rows enough to tell the penalties apart.
-ROWS_FOR_ONE_FOLD = 3000
+ROWS_FOR_ONE_FOLD = 1500
 MAX_ITERATIONS = 200
 # Above this an eigendecomposition (cubic in rows) costs more than it saves.
-MAX_ROWS_REDUCED = 3000
+MAX_ROWS_REDUCED = 1500
 
 
 @dataclass(frozen=True)
