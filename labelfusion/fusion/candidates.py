@@ -205,6 +205,14 @@ def cross_validate(
             for c, candidate in enumerate(candidates):
                 z = fitter.fit(candidate, fitted[c]).apply(evidence[:, outside], task)
                 fused[c, outside] += z
-                losses[c, outside] += task.row_loss(z, targets[outside])
+                losses[c, outside] += _row_losses(z, targets[outside], task)
     fused /= len(folds)
     return CrossValidated(tuple(candidates), task.normalise(fused), losses / len(folds))
+
+
+def _row_losses(z: np.ndarray, targets: np.ndarray, task: Task) -> np.ndarray:
+    """(n,) log-loss; NaN on missing rows."""
+    rows = evidence_present(z)
+    losses = np.full(len(z), np.nan)
+    losses[rows] = task.row_loss(z[rows], targets[rows])
+    return losses
