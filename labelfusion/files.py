@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+TEMPORARY = ".tmp-"  # how the names of files and folders begin that are not complete yet
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it over `path`.
@@ -24,7 +26,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises whatever `write` raises, with `path` untouched and the temporary file removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:

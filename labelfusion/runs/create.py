@@ -15,7 +15,7 @@ from pathlib import Path
 
 from labelfusion.config import RunConfig
 from labelfusion.errors import InputError, RunError
-from labelfusion.files import sha256, write_text
+from labelfusion.files import TEMPORARY, sha256, write_text
 from labelfusion.runs.folder import RunFolder
 from labelfusion.runs.status import Status, now, write_status
 from labelfusion.workspace import Workspace
@@ -34,7 +34,7 @@ def create_run(workspace: Workspace, config: RunConfig, *, name: str | None = No
     name = name or config.name or Path(config.data.path or "run").stem
     data, scores = fingerprints(config)
     workspace.runs.mkdir(parents=True, exist_ok=True)
-    prepared = Path(tempfile.mkdtemp(prefix=".new-", dir=workspace.runs))
+    prepared = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=workspace.runs))
     try:
         prepared.chmod(0o755)
         write_text(prepared / "config.yaml", config.to_yaml())

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from labelfusion.files import write_json, write_parquet, write_text
-from labelfusion.runs.card import model_card
+from labelfusion.evaluation import model_card
+from labelfusion.files import TEMPORARY, write_json, write_parquet, write_text
 from labelfusion.runs.folder import RunFolder, SignalStore
 from labelfusion.types import Dataset, LabelSpace, Prediction, Split
 
@@ -24,8 +25,13 @@ if TYPE_CHECKING:
 LABEL_SEPARATOR = "|"
 
 
-def save_finished(folder: RunFolder, fitted: FittedRun) -> None:
-    """Write every artefact of a fit, each atomically. The status is the caller's to set, last."""
+def save_finished(
+    folder: RunFolder, fitted: FittedRun, data_info: Mapping[str, Any] | None = None
+) -> None:
+    """Write every artefact of a fit, each atomically. The status is the caller's to set, last.
+
+    `data_info` is {path, sha256} of the data file, for the model card.
+    """
     dataset = fitted.dataset
     split = split_names(dataset, fitted.split)
     write_parquet(folder.splits, splits_frame(dataset, fitted.split, fitted.folds))
@@ -43,7 +49,8 @@ def save_finished(folder: RunFolder, fitted: FittedRun) -> None:
     write_json(folder.findings, [finding.to_dict() for finding in fitted.findings])
     write_json(folder.metrics, fitted.report)
     _save_model(folder, fitted)
-    write_text(folder.model_card, model_card(folder.id, fitted))
+    about = {"name": dataset.name, "rows": len(dataset), **(data_info or {})}
+    write_text(folder.model_card, model_card(fitted.report, fitted.config.to_dict(), about))
 
 
 def split_names(dataset: Dataset, split: Split) -> np.ndarray:
@@ -102,9 +109,7 @@ def prediction_frame(prediction: Prediction) -> pd.DataFrame:
 
 
 def _save_model(folder: RunFolder, fitted: FittedRun) -> None:
-    for torn in folder.path.glob(".model-*"):
-        shutil.rmtree(torn)
-    prepared = Path(tempfile.mkdtemp(prefix=".model-", dir=folder.path))
+    prepared = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.path))
     try:
         prepared.chmod(0o755)
         fitted.classifier.save(prepared)

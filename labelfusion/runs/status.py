@@ -15,18 +15,15 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-import psutil
-
 from labelfusion.errors import RunError
 from labelfusion.files import write_json
+from labelfusion.processes import is_alive
 from labelfusion.runs.folder import RUN_FORMAT, RunFolder
 
 State = Literal["queued", "running", "finished", "failed", "cancelled", "interrupted"]
 ACTIVE_STATES: tuple[State, ...] = ("queued", "running")
 # A queued run has no pid until its process is up; later than this, the process never came.
 START_SECONDS = 60.0
-# Start times are read from the kernel's clock, which may be adjusted a little between readings.
-SAME_START_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Status:
     finished: str | None = None
     heartbeat: str | None = None
     pid: int | None = None
-    pid_created: float | None = None
+    pid_created: str | None = None
     error: str | None = None
     command: str = ""
     data: dict[str, Any] = field(default_factory=dict)
@@ -86,7 +83,7 @@ def read_status(folder: RunFolder) -> Status:
     A queued or running run whose process is dead reads as `interrupted`, or `cancelled` if that
     was asked for. Raises RunError for an absent, damaged or newer status.json.
     """
-    status = _stored_status(folder)
+    status = stored_status(folder)
     if status.active and not _has_process(status):
         asked = folder.cancel_request.exists()
         return replace(status, state="cancelled" if asked else "interrupted")
@@ -95,7 +92,8 @@ def read_status(folder: RunFolder) -> Status:
     return status
 
 
-def _stored_status(folder: RunFolder) -> Status:
+def stored_status(folder: RunFolder) -> Status:
+    """What status.json says, whether or not its process lives. Raises RunError."""
     try:
         values = json.loads(folder.status.read_text(encoding="utf-8"))
     except OSError as error:
@@ -155,31 +153,15 @@ def _damaged(folder: RunFolder, found: str) -> RunError:
 
 
 def _has_process(status: Status) -> bool:
-    if status.pid is None:
+    if status.pid is None or status.pid_created is None:
         age = datetime.now(UTC) - datetime.fromisoformat(status.heartbeat or status.created)
         return age.total_seconds() < START_SECONDS
     return is_alive(status.pid, status.pid_created)
 
 
-def is_alive(pid: int, created: float | None) -> bool:
-    """Whether process `pid` lives and is the one that started at `created` (zombie = dead)."""
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return created is None or abs(process.create_time() - created) < SAME_START_SECONDS
-    except psutil.NoSuchProcess:
-        return False
-
-
-def this_process() -> dict[str, Any]:
-    """The status fields that name the present process."""
-    return {"pid": os.getpid(), "pid_created": psutil.Process().create_time()}
-
-
 def end_process(status: Status, grace_s: float) -> None:
     """SIGTERM, and after `grace_s` seconds SIGKILL, to the run's process and its children."""
-    if status.pid is None or not is_alive(status.pid, status.pid_created):
+    if not (status.pid and status.pid_created and is_alive(status.pid, status.pid_created)):
         return
     # A job leads its own group; a run in a shell does not, and the shell's group is not ours.
     group = hasattr(os, "killpg") and os.getpgid(status.pid) == status.pid
@@ -192,7 +174,7 @@ def end_process(status: Status, grace_s: float) -> None:
             _wait_for_end(status.pid, status.pid_created, grace_s)
 
 
-def _wait_for_end(pid: int, created: float | None, seconds: float) -> bool:
+def _wait_for_end(pid: int, created: str, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while is_alive(pid, created):
         if time.monotonic() > deadline:
