@@ -71,11 +71,11 @@ def list_candidates(
     base = "temperature" if calibration == "auto" else calibration
     found = [Candidate(name, "source", (s,), calibrator=base) for s, name in enumerate(sources)]
     if calibration == "auto":
-        richer = [c for c in candidate_calibrators(n) if c not in ("identity", "temperature")]
         found += [
-            Candidate(f"{name} + {c}", "calibrated", (s,), calibrator=c)
+            Candidate(f"{name} + {calibrator}", "calibrated", (s,), calibrator)
             for s, name in enumerate(sources)
-            for c in richer
+            for calibrator in candidate_calibrators(n)
+            if calibrator != base
         ]
     for size in range(2, len(sources) + 1):
         for members in combinations(range(len(sources)), size):
