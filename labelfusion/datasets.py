@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -26,14 +25,15 @@ import numpy as np
 
 from labelfusion.config import DataConfig, LLMConfig
 from labelfusion.errors import InputError
-from labelfusion.types import Dataset, SignalKind
+from labelfusion.files import sha256, write_json
+from labelfusion.types import Dataset, Rows, SignalKind
+from labelfusion.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = 1
 FILE = "dataset.json"
-EXTENSIONS = ("csv", "tsv", "txt", "xlsx", "jsonl", "parquet")
 SAMPLES = Path(__file__).parent.parent / "sample_data"
 
 
@@ -88,8 +88,8 @@ class StoredDataset:
 class DatasetStore:
     """`workspace/datasets`. Every method raises InputError that says what to do."""
 
-    def __init__(self, workspace: Path) -> None:
-        self.folder = workspace / "datasets"
+    def __init__(self, workspace: Workspace) -> None:
+        self.folder = workspace.datasets
 
     def list(self) -> list[StoredDataset]:
         """All data sets, the newest first."""
@@ -206,25 +206,20 @@ class DatasetStore:
 def check_scores(path: Path, config: DataConfig, kind: SignalKind) -> tuple[int, int]:
     """How many texts of the data the recorded scores in `path` cover, of how many.
 
-    Raises InputError where columns do not match the labels or no row matches the data.
+    Raises InputError where columns do not match the labels, a cell is no score, or no row matches.
     """
     from labelfusion.data import load_dataset
-    from labelfusion.llm import score_rows
-    from labelfusion.types import Rows, ignore_event
+    from labelfusion.llm import ScoringContext, score_rows
 
     dataset = load_dataset(config)
     entry = LLMConfig(provider="recorded", path=str(path), kind=kind)
     rows = Rows(dataset.ids.tolist(), dataset.texts)
-    signal = score_rows(entry, rows, dataset.space, on_event=ignore_event)
-    covered = int(signal.present.sum())
-    if not covered:
-        raise InputError(
-            "No score matches a text of the data",
-            where=path.name,
-            expected="an id or text column with the data's own values",
-            remedy="Give the scores the ids of the data",
-        )
-    return covered, len(dataset)
+    # The file may call its columns as the data does, or plainly.
+    ids = dict.fromkeys(column for column in (config.id_column, "id") if column)
+    texts = dict.fromkeys([*config.text_columns, "text"])
+    context = ScoringContext(id_columns=tuple(ids), text_columns=tuple(texts))
+    signal = score_rows(entry, rows, dataset.space, context=context)
+    return int(signal.present.sum()), len(dataset)
 
 
 def without_rows(dataset: Dataset, frame: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
@@ -241,8 +236,7 @@ def _now() -> str:
 
 
 def _version(number: int, path: Path, rows: int, note: str) -> Version:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Version(number, path.name, rows, digest, _now(), note)
+    return Version(number, path.name, rows, sha256(path), _now(), note)
 
 
 def _at(stored: StoredDataset, number: int) -> StoredDataset:
@@ -250,7 +244,11 @@ def _at(stored: StoredDataset, number: int) -> StoredDataset:
     version = next((v for v in stored.versions if v.number == number), None)
     if version is None:
         raise InputError(f"There is no version {number} of {stored.name}", remedy="Choose another")
-    config = stored.config.model_copy(update={"path": str(stored.folder / version.file)})
+    path = stored.folder / version.file
+    update: dict[str, Any] = {"path": str(path)}
+    if number != stored.versions[0].number:
+        update |= {"encoding": None, "delimiter": None, "sheet": None}
+    config = stored.config.model_copy(update=update)
     return replace(stored, config=config, current=number)
 
 
@@ -259,17 +257,14 @@ def _save(stored: StoredDataset) -> StoredDataset:
         "format": FORMAT,
         "name": stored.name,
         "created": stored.created,
-        # The file alone, so that the workspace can be moved.
+        # The file's name alone, so that the workspace can be moved.
         "config": stored.config.model_dump(mode="json") | {"path": stored.version.file},
         "confirmed": stored.confirmed,
         "current": stored.current,
         "versions": [asdict(version) for version in stored.versions],
         "scores": asdict(stored.scores) if stored.scores else None,
     }
-    target = stored.folder / FILE
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False), encoding="utf-8")
-    os.replace(temporary, target)
+    write_json(stored.folder / FILE, values)
     return stored
 
 

@@ -170,31 +170,6 @@ def comparison_sentences(report: Mapping[str, Any]) -> list[str]:
     return [row["sentence"] for row in report.get("comparisons", {}).values()]
 
 
-def flatten(values: Mapping[str, Any] | list[Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as ``section.key`` -> value; list entries are numbered from 0."""
-    items = values.items() if isinstance(values, Mapping) else enumerate(values)
-    flat: dict[str, Any] = {}
-    for key, value in items:
-        name = f"{prefix}{key}"
-        nested = isinstance(value, Mapping) or (
-            isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value)
-        )
-        flat |= flatten(value, f"{name}.") if nested and value else {name: value}
-    return flat
-
-
-def config_differences(configs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Settings that are not the same in all runs: one row a setting, one column a run."""
-    flat = {run: flatten(config) for run, config in configs.items()}
-    keys = dict.fromkeys(key for settings in flat.values() for key in settings)
-    rows = [
-        {"setting": key} | {run: str(settings.get(key, "–")) for run, settings in flat.items()}
-        for key in keys
-        if len({repr(settings.get(key, "–")) for settings in flat.values()}) > 1
-    ]
-    return pd.DataFrame(rows, columns=["setting", *flat])
-
-
 def tested_rows(predictions: pd.DataFrame) -> pd.DataFrame:
     """The rows the run was tested on."""
     return predictions[predictions["split"] == "test"]
