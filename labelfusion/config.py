@@ -6,7 +6,6 @@ Knows every setting, its default and its range. Does not read the data or check 
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from labelfusion.errors import ConfigError
+from labelfusion.errors import ConfigError, did_you_mean
 
 SCHEMA_VERSION = 1
 
@@ -110,6 +109,9 @@ class LLMConfig(_Section):
     timeout_s: float = Field(default=60.0, gt=0)
     max_attempts: int = Field(default=5, ge=1, le=20)
     batch: bool = False
+    sdk: Literal["auto", "google-genai", "google-generativeai"] = Field(
+        default="auto", description="Which of Google's packages provider gemini goes through"
+    )
 
     @model_validator(mode="after")
     def _needs(self) -> LLMConfig:
@@ -240,6 +242,9 @@ class RunConfig(_Section):
         for entry in copy.llm:
             if entry.path:
                 entry.path = str((folder / Path(entry.path).expanduser()).resolve())
+            if entry.prompt.template != "default":
+                template = folder / Path(entry.prompt.template).expanduser()
+                entry.prompt.template = str(template.resolve())
         return copy
 
     def to_dict(self) -> dict[str, Any]:
@@ -367,15 +372,8 @@ def _step(here: Any, part: str, key: str) -> Any:
     raise ConfigError(
         f"There is no setting {key!r}",
         found=part,
-        remedy=_did_you_mean(part, list(here) if isinstance(here, dict) else []),
+        remedy=did_you_mean(part, list(here) if isinstance(here, dict) else []),
     )
-
-
-def _did_you_mean(key: str, known: list[str]) -> str | None:
-    near = difflib.get_close_matches(key, known, n=1)
-    if near:
-        return f"Did you mean {near[0]!r}?"
-    return f"Known here: {', '.join(known)}" if known else None
 
 
 def _config_error(error: ValidationError) -> ConfigError:
@@ -389,7 +387,7 @@ def _config_error(error: ValidationError) -> ConfigError:
         return ConfigError(
             f"Unknown setting {key!r}{suffix}",
             where=f"config {location}",
-            remedy=_did_you_mean(key, known),
+            remedy=did_you_mean(key, known),
         )
     found = first.get("input")
     # A whole section as "found" says nothing; a key must never be echoed, so only scalars are.

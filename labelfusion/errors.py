@@ -6,6 +6,9 @@ Nothing here knows how an error is shown: the CLI maps `exit_code`, the app show
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 
 class LabelFusionError(Exception):
     """Base of every error raised on purpose. `exit_code` is what the CLI returns for it.
@@ -91,3 +94,11 @@ class LimitError(LabelFusionError):
             found=f"{value:g}",
             remedy=remedy,
         )
+
+
+def did_you_mean(word: str, known: Sequence[str], *, what: str = "Known here") -> str | None:
+    """A remedy for a name that does not exist: the nearest one, else all that do (None if none)."""
+    near = difflib.get_close_matches(word, known, n=1)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"{what}: {', '.join(known)}" if known else None

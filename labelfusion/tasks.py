@@ -13,6 +13,14 @@ from scipy.special import expit, log_softmax, logit, softmax
 
 from labelfusion.types import LabelSpace, Signal, SignalKind
 
+# Keeps log(1 - p) finite where a label is certain (log p = 0).
+_TINY = 1e-12
+
+
+def one_hot(codes: np.ndarray, k: int) -> np.ndarray:
+    """(n,) integer codes -> (n, k) bool."""
+    return np.eye(k, dtype=bool)[codes]
+
 
 def score_floor(k: int) -> float:
     """Smallest probability taken at its word: .005, less for more than 10 labels."""
@@ -33,6 +41,10 @@ class Task(Protocol):
         """Evidence with its free constant removed (log-softmax), if it has one."""
         ...
 
+    def centre(self, z: np.ndarray) -> np.ndarray:
+        """Evidence as a linear pool reads it: 0 says nothing (centred log-ratio, or log-odds)."""
+        ...
+
     def probabilities(self, z: np.ndarray) -> np.ndarray:
         """(..., k) evidence -> probabilities."""
         ...
@@ -43,6 +55,14 @@ class Task(Protocol):
 
     def prior(self, targets: np.ndarray) -> np.ndarray:
         """(n, k) targets -> (k,) evidence of the smoothed class frequencies."""
+        ...
+
+    def log_odds(self, z: np.ndarray) -> np.ndarray:
+        """(..., k) evidence -> log p/(1-p) of each label, the scale contributions are told in."""
+        ...
+
+    def decide(self, z: np.ndarray, thresholds: np.ndarray, at_least_one: bool) -> np.ndarray:
+        """(n, k) evidence -> (n, k) bool. `thresholds` (k,) are log-odds; multi-label only."""
         ...
 
 
@@ -64,6 +84,9 @@ class MultiClass:
     def normalise(self, z: np.ndarray) -> np.ndarray:
         return log_softmax(z, axis=-1)
 
+    def centre(self, z: np.ndarray) -> np.ndarray:
+        return z - z.mean(axis=-1, keepdims=True)
+
     def probabilities(self, z: np.ndarray) -> np.ndarray:
         return softmax(z, axis=-1)
 
@@ -73,6 +96,13 @@ class MultiClass:
     def prior(self, targets: np.ndarray) -> np.ndarray:
         counts = targets.sum(axis=0) + 1.0
         return np.log(counts / counts.sum())
+
+    def log_odds(self, z: np.ndarray) -> np.ndarray:
+        log_p = np.minimum(log_softmax(z, axis=-1), -_TINY)
+        return log_p - np.log(-np.expm1(log_p))
+
+    def decide(self, z: np.ndarray, thresholds: np.ndarray, at_least_one: bool) -> np.ndarray:  # noqa: ARG002
+        return one_hot(z.argmax(axis=1), z.shape[1])
 
 
 class MultiLabel:
@@ -89,6 +119,9 @@ class MultiLabel:
     def normalise(self, z: np.ndarray) -> np.ndarray:
         return z
 
+    def centre(self, z: np.ndarray) -> np.ndarray:
+        return z
+
     def probabilities(self, z: np.ndarray) -> np.ndarray:
         return expit(z)
 
@@ -99,6 +132,16 @@ class MultiLabel:
     def prior(self, targets: np.ndarray) -> np.ndarray:
         return logit((targets.sum(axis=0) + 1.0) / (len(targets) + 2.0))
 
+    def log_odds(self, z: np.ndarray) -> np.ndarray:
+        return z
+
+    def decide(self, z: np.ndarray, thresholds: np.ndarray, at_least_one: bool) -> np.ndarray:
+        margin = z - thresholds
+        decided = margin >= 0
+        if at_least_one:
+            decided |= one_hot(margin.argmax(axis=1), z.shape[1]) & ~decided.any(1, keepdims=True)
+        return decided
+
 
 def task_for(space: LabelSpace) -> Task:
     """The one place where multi-class and multi-label part."""
@@ -108,3 +151,8 @@ def task_for(space: LabelSpace) -> Task:
 def signal_evidence(task: Task, signal: Signal) -> np.ndarray:
     """(n, k) evidence of a signal; missing rows are NaN."""
     return task.evidence(signal.scores, signal.kind)
+
+
+def evidence_present(evidence: np.ndarray) -> np.ndarray:
+    """(..., k) evidence -> (...) bool, whether the row is there."""
+    return np.asarray(~np.isnan(evidence).any(axis=-1))

@@ -1,0 +1,41 @@
+# make run    the app at http://127.0.0.1:8501, installed on the first call
+# make test   style, types and tests; what CI runs
+# make lint, make format, make clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := anthropic,gemini,gemini-legacy,redis
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+
+.PHONY: run test lint format clean
+
+run: $(VENV)/.installed
+	$(BIN)/labelfusion app
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m pyright --pythonpath $(BIN)/python labelfusion
+
+format: $(VENV)/.installed-dev
+	$(BIN)/python -m ruff format
+	$(BIN)/python -m ruff check --fix
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps make an install happen once, and again when what is wanted changes.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) --compile -e '.[$(EXTRAS)]'
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) --compile -e '.[$(EXTRAS),dev]'
+	touch $@ $(VENV)/.installed
