@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,11 +26,13 @@ import numpy as np
 from labelfusion.config import DataConfig, LLMConfig
 from labelfusion.errors import InputError
 from labelfusion.files import sha256, write_json
-from labelfusion.types import Dataset, Rows, SignalKind
+from labelfusion.types import Rows, SignalKind
 from labelfusion.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from labelfusion.data import Table
 
 FORMAT = 1
 FILE = "dataset.json"
@@ -39,7 +41,11 @@ SAMPLES = Path(__file__).parent.parent / "sample_data"
 
 @dataclass(frozen=True)
 class Version:
-    """One immutable file of a data set. `rows` counts data rows, `note` says what changed."""
+    """One immutable file of a data set.
+
+    `rows` counts data rows, `note` says what changed, `reading` holds encoding, delimiter and sheet
+    where they are not to be detected.
+    """
 
     number: int
     file: str
@@ -47,6 +53,7 @@ class Version:
     sha256: str
     created: str
     note: str
+    reading: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -62,12 +69,17 @@ class Scores:
 
 @dataclass(frozen=True)
 class StoredDataset:
-    """A data set as it lies on disk. `config.path` is the current version's absolute path."""
+    """A data set as it lies on disk.
+
+    `config.path` is the current version's absolute path; `seed` draws the test split; `confirmed`
+    says that a person has seen the layout, which is a guess until then.
+    """
 
     folder: Path
     name: str
     created: str
     config: DataConfig
+    seed: int
     confirmed: bool
     current: int
     versions: tuple[Version, ...]
@@ -105,7 +117,7 @@ class DatasetStore:
             )
         return _from_json(path.parent, _read_json(path))
 
-    def add(self, filename: str, content: bytes, reading: Mapping[str, Any]) -> StoredDataset:
+    def add(self, filename: str, content: bytes, reading: Mapping[str, str]) -> StoredDataset:
         """Keep an uploaded file as version 1 and guess its layout.
 
         Args:
@@ -121,7 +133,7 @@ class DatasetStore:
             raise
 
     def _first_version(
-        self, folder: Path, filename: str, content: bytes, reading: Mapping[str, Any]
+        self, folder: Path, filename: str, content: bytes, reading: Mapping[str, str]
     ) -> StoredDataset:
         from labelfusion.data import guess_layout, read_table
 
@@ -131,9 +143,9 @@ class DatasetStore:
         if not len(table.frame):
             raise InputError("The file has no rows", where=filename, remedy="Add rows to it")
         config = guess_layout(table).config.model_copy(update={"path": str(path), **reading})
-        version = _version(1, path, len(table.frame), f"uploaded as {filename}")
+        version = _version(1, path, len(table.frame), f"uploaded as {filename}", reading)
         stored = StoredDataset(
-            folder, folder.name, _now(), config, False, 1, (version,), scores=None
+            folder, folder.name, _now(), config, 0, False, 1, (version,), scores=None
         )
         return _save(stored)
 
@@ -152,33 +164,44 @@ class DatasetStore:
         stored = self.configure(stored, stored.config)
         return self.attach_scores(stored, scores.name, scores.read_bytes(), "probabilities")
 
-    def configure(self, stored: StoredDataset, config: DataConfig) -> StoredDataset:
-        """Keep a confirmed layout, label descriptions and test split. The data must be readable so."""
+    def configure(
+        self, stored: StoredDataset, config: DataConfig, seed: int | None = None
+    ) -> StoredDataset:
+        """Keep a confirmed layout, label descriptions and test split. The data must be readable so.
+
+        Scores that no longer fit are detached; their file stays in the folder.
+        """
         from labelfusion.data import load_dataset
 
         load_dataset(config)
-        return _save(replace(stored, config=config, confirmed=True))
+        seed = stored.seed if seed is None else seed
+        changed = replace(stored, config=config, seed=seed, confirmed=True)
+        return _save(_with_fitting_scores(changed))
 
-    def add_version(
-        self, stored: StoredDataset, frame: pd.DataFrame, note: str
-    ) -> StoredDataset:
-        """Keep `frame` as a new version (CSV, UTF-8) and make it the current one."""
+    def add_version(self, stored: StoredDataset, frame: pd.DataFrame, note: str) -> StoredDataset:
+        """Keep `frame` as a new version (CSV, UTF-8) and make it the current one.
+
+        Scores that no longer fit are detached; their file stays in the folder.
+        """
         number = max(v.number for v in stored.versions) + 1
         path = stored.folder / f"v{number}.csv"
         frame.to_csv(path, index=False)
-        version = _version(number, path, len(frame), note)
+        version = _version(number, path, len(frame), note, {})
         versions = (*stored.versions, version)
-        return _save(_at(replace(stored, versions=versions), number))
+        return _save(_with_fitting_scores(_at(replace(stored, versions=versions), number)))
 
     def use_version(self, stored: StoredDataset, number: int) -> StoredDataset:
         """Make an existing version the current one."""
-        return _save(_at(stored, number))
+        return _save(_with_fitting_scores(_at(stored, number)))
 
     def attach_scores(
         self, stored: StoredDataset, filename: str, content: bytes, kind: SignalKind
     ) -> StoredDataset:
         """Check a file of LLM scores against the data and keep it. The old one stays if it fails."""
-        path = stored.folder / f"scores-{hashlib.sha256(content).hexdigest()[:12]}{_extension(filename)}"
+        path = (
+            stored.folder
+            / f"scores-{hashlib.sha256(content).hexdigest()[:12]}{_extension(filename)}"
+        )
         path.write_bytes(content)
         try:
             covered, total = check_scores(path, stored.config, kind)
@@ -222,9 +245,10 @@ def check_scores(path: Path, config: DataConfig, kind: SignalKind) -> tuple[int,
     return int(signal.present.sum()), len(dataset)
 
 
-def without_rows(dataset: Dataset, frame: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
-    """`frame` without the rows numbered `rows` (as in Dataset.row_numbers)."""
-    return frame[~np.isin(dataset.row_numbers, rows)].reset_index(drop=True)
+def without_rows(table: Table, rows: Iterable[int]) -> pd.DataFrame:
+    """The cells of `table` without the rows numbered `rows` (as in Table.row_numbers)."""
+    left_out = np.isin(table.row_numbers, list(rows))
+    return table.frame[~left_out].reset_index(drop=True)
 
 
 def _extension(filename: str) -> str:
@@ -235,21 +259,30 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _version(number: int, path: Path, rows: int, note: str) -> Version:
-    return Version(number, path.name, rows, sha256(path), _now(), note)
+def _version(number: int, path: Path, rows: int, note: str, reading: Mapping[str, str]) -> Version:
+    return Version(number, path.name, rows, sha256(path), _now(), note, dict(reading))
 
 
 def _at(stored: StoredDataset, number: int) -> StoredDataset:
-    """`stored` with another current version; how the first file was read does not hold for later ones."""
+    """`stored` with another current version, read as that version is to be read."""
     version = next((v for v in stored.versions if v.number == number), None)
     if version is None:
         raise InputError(f"There is no version {number} of {stored.name}", remedy="Choose another")
-    path = stored.folder / version.file
-    update: dict[str, Any] = {"path": str(path)}
-    if number != stored.versions[0].number:
-        update |= {"encoding": None, "delimiter": None, "sheet": None}
-    config = stored.config.model_copy(update=update)
-    return replace(stored, config=config, current=number)
+    detected = dict.fromkeys(("encoding", "delimiter", "sheet"))
+    update = detected | dict(version.reading) | {"path": str(stored.folder / version.file)}
+    return replace(stored, config=stored.config.model_copy(update=update), current=number)
+
+
+def _with_fitting_scores(stored: StoredDataset) -> StoredDataset:
+    if stored.scores is None:
+        return stored
+    try:
+        covered, total = check_scores(
+            stored.folder / stored.scores.file, stored.config, stored.scores.kind
+        )
+    except InputError:
+        return replace(stored, scores=None)
+    return replace(stored, scores=replace(stored.scores, covered=covered, total=total))
 
 
 def _save(stored: StoredDataset) -> StoredDataset:
@@ -259,6 +292,7 @@ def _save(stored: StoredDataset) -> StoredDataset:
         "created": stored.created,
         # The file's name alone, so that the workspace can be moved.
         "config": stored.config.model_dump(mode="json") | {"path": stored.version.file},
+        "seed": stored.seed,
         "confirmed": stored.confirmed,
         "current": stored.current,
         "versions": [asdict(version) for version in stored.versions],
@@ -295,6 +329,7 @@ def _from_json(folder: Path, values: Mapping[str, Any]) -> StoredDataset:
         name=values["name"],
         created=values["created"],
         config=config,
+        seed=values["seed"],
         confirmed=values["confirmed"],
         current=values["current"],
         versions=tuple(Version(**version) for version in values["versions"]),

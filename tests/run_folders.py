@@ -106,8 +106,7 @@ def _report(
     comparisons = {
         name: {
             "metric": primary,
-            "difference": systems["fusion"]["metrics"][primary]
-            - systems[name]["metrics"][primary],
+            "difference": systems["fusion"]["metrics"][primary] - systems[name]["metrics"][primary],
             "interval": [0.0, 0.1],
             "only_fusion_right": 9,
             "only_source_right": 2,

@@ -244,8 +244,10 @@ def most_confused(table: pd.DataFrame, labels: list[str], limit: int = MAX_CELLS
     if len(labels) <= limit:
         return labels
     wrong = table[table["gold"] != table["predicted"]]
-    errors = wrong.groupby("gold")["count"].sum().add(
-        wrong.groupby("predicted")["count"].sum(), fill_value=0
+    errors = (
+        wrong.groupby("gold")["count"]
+        .sum()
+        .add(wrong.groupby("predicted")["count"].sum(), fill_value=0)
     )
     kept = set(errors.reindex(labels).fillna(0).sort_values(ascending=False).index[:limit])
     return [label for label in labels if label in kept]

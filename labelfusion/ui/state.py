@@ -1,34 +1,36 @@
-"""What the pages share: the workspace, the query string, and stored runs read once.
+"""What the pages share: the workspace, the query string, and stored things read once.
 
 The query string is the truth about what is shown, so that every link opens cold; the session only
-remembers it between pages.
+remembers it from page to page.
 """
 
 from __future__ import annotations
 
-import os
 import threading
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from labelfusion.datasets import DatasetStore, StoredDataset
-from labelfusion.runs import ResultsManager, Run, find_workspace
+from labelfusion.config import DataConfig
+from labelfusion.datasets import DatasetStore
+from labelfusion.files import sha256
+from labelfusion.runs import ResultsManager, Run, RunFolder
+from labelfusion.workspace import Workspace
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from labelfusion.config import DataConfig
+    from labelfusion.data import Table
     from labelfusion.types import Dataset
 
 REMEMBERED = ("dataset", "run")
+SLOW_IMPORTS = ("pandas", "pyarrow.parquet", "altair", "plotly.graph_objects")
 
 
-def workspace() -> Path:
+def workspace() -> Workspace:
     """The folder with runs, data sets and cache, as the command line finds it."""
-    return find_workspace()
+    return Workspace.at()
 
 
 def store() -> DatasetStore:
@@ -42,37 +44,106 @@ def manager() -> ResultsManager:
 def param(name: str) -> str | None:
     """A query parameter; `dataset` and `run` are remembered from page to page."""
     value = st.query_params.get(name)
-    if name in REMEMBERED:
-        if value:
-            st.session_state[f"current_{name}"] = value
-        else:
-            value = st.session_state.get(f"current_{name}")
-    return value or None
+    if value and name in REMEMBERED:
+        st.session_state[f"current_{name}"] = value
+    return value or st.session_state.get(f"current_{name}")
 
 
 def set_param(name: str, value: str | None) -> None:
-    """Put `value` in the address, or take it out, and remember it."""
+    """Put `value` in the address, or take it out, and remember that."""
     if value is None:
         st.query_params.pop(name, None)
     else:
         st.query_params[name] = value
-    if name in REMEMBERED:
-        st.session_state[f"current_{name}"] = value
+    st.session_state[f"current_{name}"] = value
 
 
-def choose(label: str, options: list[str], name: str, names: dict[str, str]) -> str:
-    """A select box bound to the query parameter `name`; the first option where it says nothing.
+def choose(label: str, name: str, options: Mapping[str, str]) -> str:
+    """A select box that is the query parameter `name`; `options` says how each value reads.
 
-    `names` says how options read. A value that is no option is an error for the caller's store to
-    raise, so it is returned as it is.
+    Returns the address' own value even if it is no option, for the caller to say so; a remembered
+    value that is gone gives way to the first option.
     """
-    wanted = param(name)
-    if wanted and wanted not in options:
-        return wanted
-    index = options.index(wanted) if wanted else 0
+    in_address, remembered = st.query_params.get(name), param(name)
+    chosen = in_address or (remembered if remembered in options else next(iter(options)))
     key = f"choose_{name}"
-    if st.session_state.get(key) not in options:
-        st.session_state.pop(key, None)
-    chosen = st.selectbox(label, options, index, format_func=lambda o: names.get(o, o), key=key)
+    st.session_state[key] = chosen if chosen in options else None
+    st.selectbox(
+        label,
+        list(options),
+        key=key,
+        format_func=lambda value: options.get(value, str(value)),
+        on_change=lambda: set_param(name, st.session_state[key]),
+        placeholder="Choose one that exists",
+    )
     set_param(name, chosen)
     return chosen
+
+
+def open_run(run_id: str) -> Run:
+    """A stored run, whose parts are read from disk once until they change. Raises RunError."""
+    folder = manager().open(run_id).folder
+    stamp = folder.metrics.stat().st_mtime if folder.metrics.is_file() else 0.0
+    return _run(str(folder.path), stamp)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _run(path: str, stamp: float) -> Run:  # noqa: ARG001 - the stamp is part of the cache's key
+    return Run(RunFolder(Path(path)))
+
+
+def open_table(config: DataConfig) -> Table:
+    """The table a data config names, read once until the file changes. Raises InputError."""
+    return _table(
+        config.path or "", config.encoding, config.delimiter, config.sheet, _stamp(config)
+    )
+
+
+def open_dataset(config: DataConfig) -> Dataset:
+    """The data set a config describes, read once until file or config change. Raises InputError."""
+    return _dataset(config.model_dump_json(), _stamp(config))
+
+
+def _stamp(config: DataConfig) -> float:
+    path = Path(config.path or "")
+    return path.stat().st_mtime if path.is_file() else 0.0
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the file")
+def _table(
+    path: str,
+    encoding: str | None,
+    delimiter: str | None,
+    sheet: str | None,
+    stamp: float,  # noqa: ARG001 - part of the cache's key
+) -> Table:
+    from labelfusion.data import read_table
+
+    return read_table(path, encoding=encoding, delimiter=delimiter, sheet=sheet)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the data")
+def _dataset(config: str, stamp: float) -> Dataset:  # noqa: ARG001 - part of the cache's key
+    from labelfusion.data import dataset_from_table
+
+    read = DataConfig.model_validate_json(config)
+    return dataset_from_table(open_table(read), read)
+
+
+@st.cache_resource(show_spinner=False)
+def warm_imports() -> threading.Thread:
+    """Import what charts and tables need while the first page is being read; once a server."""
+    thread = threading.Thread(target=lambda: [import_module(n) for n in SLOW_IMPORTS], daemon=True)
+    thread.start()
+    return thread
+
+
+def data_is_there(run: Run) -> bool:
+    """Whether the run's data file is still the one it was made from."""
+    path = Path(run.config.data.path or "")
+    return path.is_file() and _digest(str(path), path.stat().st_mtime) == run.status.data["sha256"]
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _digest(path: str, stamp: float) -> str:  # noqa: ARG001 - the stamp is part of the cache's key
+    return sha256(Path(path))

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from labelfusion.types import Dataset, Split
+
 FUSION = "fusion"
 
 
@@ -49,6 +51,11 @@ _METRICS = (
     Metric("ece_classwise", "Calibration error, per label", False, False),
     Metric("ece_mass", "Calibration error, equal mass", False, False),
 )
+
+
+def metric_called(key: str) -> Metric:
+    """The metric with this key in metrics.json."""
+    return next(metric for metric in _METRICS if metric.key == key)
 
 
 def metrics_of(report: Mapping[str, Any]) -> list[Metric]:
@@ -211,3 +218,20 @@ def safe_csv(table: pd.DataFrame) -> bytes:
 
 def _escape_cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+
+
+def balance(dataset: Dataset) -> pd.Series:
+    """Labelled texts per label, indexed by label name."""
+    counts = dataset.targets[dataset.labelled].sum(axis=0)
+    return pd.Series(counts, index=list(dataset.space.names), dtype=int)
+
+
+def split_balance(dataset: Dataset, split: Split) -> pd.DataFrame:
+    """Texts per label in training and test."""
+    return pd.DataFrame(
+        {
+            "label": list(dataset.space.names),
+            "training texts": dataset.targets[split.train].sum(axis=0),
+            "test texts": dataset.targets[split.test].sum(axis=0),
+        }
+    )

@@ -5,11 +5,11 @@ Draws with Streamlit. Reads no run itself and computes nothing that a table or f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
 
@@ -32,6 +32,7 @@ PAGES = (
     ("pages/results.py", "Results"),
 )
 PAGE_ROWS = 50
+T = TypeVar("T")
 
 
 @contextmanager
@@ -44,6 +45,7 @@ def page(title: str, intro: str) -> Iterator[None]:
         sidebar()
         st.title(title, anchor=False)
         st.markdown(intro)
+        _say_what_was_told()
         yield
 
 
@@ -163,3 +165,23 @@ def _page_of(rows: pd.DataFrame, key: str) -> pd.DataFrame:
     if order != "(as they are)":
         rows = rows.sort_values(order, kind="stable")
     return rows.iloc[(number - 1) * PAGE_ROWS : number * PAGE_ROWS]
+
+
+def tabs(names: Sequence[str], sections: Sequence[Callable[[T], None]], subject: T) -> None:
+    """Sections of a page side by side; only the open one is drawn, and the address names it."""
+    for tab, section in zip(
+        st.tabs(list(names), key="tab", bind="query-params"), sections, strict=True
+    ):
+        if tab.open:
+            with tab, errors_as_sentences():
+                section(subject)
+
+
+def tell(message: str) -> None:
+    """Say something once, on the page as it is drawn next."""
+    st.session_state["told"] = message
+
+
+def _say_what_was_told() -> None:
+    if message := st.session_state.pop("told", None):
+        st.toast(message)
