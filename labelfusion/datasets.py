@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from labelfusion.config import DataConfig, LLMConfig
+from labelfusion.config import DataConfig, LLMConfig, RunConfig
 from labelfusion.errors import InputError
 from labelfusion.files import sha256, write_json
 from labelfusion.types import Rows, SignalKind
@@ -197,7 +197,7 @@ class DatasetStore:
     def attach_scores(
         self, stored: StoredDataset, filename: str, content: bytes, kind: SignalKind
     ) -> StoredDataset:
-        """Check a file of LLM scores against the data and keep it. The old one stays if it fails."""
+        """Check a file of LLM scores against the data and keep it; if it fails, the old one stays."""
         path = (
             stored.folder
             / f"scores-{hashlib.sha256(content).hexdigest()[:12]}{_extension(filename)}"
@@ -231,17 +231,13 @@ def check_scores(path: Path, config: DataConfig, kind: SignalKind) -> tuple[int,
 
     Raises InputError where columns do not match the labels, a cell is no score, or no row matches.
     """
+    from labelfusion.classifier import score_llm
     from labelfusion.data import load_dataset
-    from labelfusion.llm import ScoringContext, score_rows
 
     dataset = load_dataset(config)
     entry = LLMConfig(provider="recorded", path=str(path), kind=kind)
     rows = Rows(dataset.ids.tolist(), dataset.texts)
-    # The file may call its columns as the data does, or plainly.
-    ids = dict.fromkeys(column for column in (config.id_column, "id") if column)
-    texts = dict.fromkeys([*config.text_columns, "text"])
-    context = ScoringContext(id_columns=tuple(ids), text_columns=tuple(texts))
-    signal = score_rows(entry, rows, dataset.space, context=context)
+    signal = score_llm(entry, rows, dataset.space, RunConfig(data=config, llm=[entry]))
     return int(signal.present.sum()), len(dataset)
 
 

@@ -71,11 +71,11 @@ def list_candidates(
     base = "temperature" if calibration == "auto" else calibration
     found = [Candidate(name, "source", (s,), calibrator=base) for s, name in enumerate(sources)]
     if calibration == "auto":
-        richer = [c for c in candidate_calibrators(n) if c not in ("identity", "temperature")]
         found += [
-            Candidate(f"{name} + {c}", "calibrated", (s,), calibrator=c)
+            Candidate(f"{name} + {calibrator}", "calibrated", (s,), calibrator)
             for s, name in enumerate(sources)
-            for c in richer
+            for calibrator in candidate_calibrators(n)
+            if calibrator != base
         ]
     for size in range(2, len(sources) + 1):
         for members in combinations(range(len(sources)), size):
@@ -205,6 +205,14 @@ def cross_validate(
             for c, candidate in enumerate(candidates):
                 z = fitter.fit(candidate, fitted[c]).apply(evidence[:, outside], task)
                 fused[c, outside] += z
-                losses[c, outside] += task.row_loss(z, targets[outside])
+                losses[c, outside] += _row_losses(z, targets[outside], task)
     fused /= len(folds)
     return CrossValidated(tuple(candidates), task.normalise(fused), losses / len(folds))
+
+
+def _row_losses(z: np.ndarray, targets: np.ndarray, task: Task) -> np.ndarray:
+    """(n,) log-loss; NaN on missing rows."""
+    rows = evidence_present(z)
+    losses = np.full(len(z), np.nan)
+    losses[rows] = task.row_loss(z[rows], targets[rows])
+    return losses

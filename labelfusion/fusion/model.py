@@ -142,6 +142,10 @@ class FusionModel:
         """The decision rule of one source by itself."""
         return self._alone[self.sources.index(source)].rule
 
+    def calibrator(self, source: str) -> str:
+        """Name of the calibrator chosen where `source` is the only one present."""
+        return self._subsets[(self.sources.index(source),)].combiner.candidate.calibrator
+
     def prior_log_odds(self) -> np.ndarray:
         """(k,) the baseline that contributions start from."""
         return self.task.log_odds(self._prior)

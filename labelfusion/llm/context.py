@@ -16,7 +16,9 @@ class ScoringContext:
     Attributes:
         id_columns: names under which a file of recorded scores may hold the ids.
         text_columns: names under which it may hold the texts.
+        must_match: whether a file of recorded scores that holds none of the rows is an error.
     """
 
     id_columns: Sequence[str] = ("id",)
     text_columns: Sequence[str] = ("text",)
+    must_match: bool = True

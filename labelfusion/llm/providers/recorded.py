@@ -203,7 +203,9 @@ def _match(
             if column == by_id and by_text:
                 _check_same_texts(sheet, by_text, rows, position)
             return position
-    raise _no_match(sheet, rows, context, by_id or by_text)
+    if context.must_match:
+        raise _no_match(sheet, rows, context, by_id or by_text)
+    return np.full(len(rows), -1)
 
 
 def _first_column(sheet: _Sheet, names: Sequence[str]) -> str | None:
