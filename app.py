@@ -9,6 +9,7 @@ from labelfusion import jobs
 from labelfusion.config import MLConfig, RunConfig
 from labelfusion.surroundings import look_around
 from labelfusion.ui import state, widgets
+from labelfusion.ui.charts import system_name
 from labelfusion.ui.tables import metric_called
 
 INTRO = (
@@ -58,7 +59,8 @@ def last_runs(runs: pd.DataFrame) -> None:
         widgets.empty("No run is finished yet.", "pages/train.py", "Train one")
         return
     for run in finished.to_dict("records"):
-        headline(run)
+        with st.container(border=True):
+            headline(run)
     history(runs[runs["state"] == "finished"])
 
 
@@ -66,12 +68,16 @@ def headline(run: dict) -> None:
     """One line of a run: its name as a link, the fusion's figure and the best source's."""
     metric = metric_called(run["metric"])
     name, fused, source, when = st.columns([3, 2, 2, 2], vertical_alignment="center")
-    name.page_link("pages/results.py", label=f"{run['name']} →", query_params={"run": run["id"]})
+    name.page_link(
+        "pages/results.py", label=f"**{run['name']}** →", query_params={"run": run["id"]}
+    )
     gain = None
     if pd.notna(run["best_source_value"]):
         gain = metric.show_difference(run["fusion"] - run["best_source_value"])
-    fused.metric(f"Fusion, {metric.name}", metric.show(run["fusion"]), gain)
-    source.metric(f"Best source: {run['best_source']}", metric.show(run["best_source_value"]))
+    fused.metric(f"Fusion: {metric.name}", metric.show(run["fusion"]), gain)
+    source.metric(
+        f"Best source: {system_name(run['best_source'])}", metric.show(run["best_source_value"])
+    )
     when.caption(f"{run['created'][:16].replace('T', ' ')} UTC  \n{run['test']:.0f} test texts")
 
 
@@ -88,7 +94,7 @@ def data_sets() -> None:
         widgets.empty("There is no data set yet.", "pages/data.py", "Upload a file")
     for one in stored:
         scores = f", LLM scores for {one.scores.covered:,}" if one.scores else ""
-        st.page_link("pages/data.py", label=f"{one.name} →", query_params={"dataset": one.name})
+        st.page_link("pages/data.py", label=f"**{one.name}** →", query_params={"dataset": one.name})
         st.caption(f"{one.version.rows:,} rows, version {one.current}{scores}")
 
 

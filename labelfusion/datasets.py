@@ -197,7 +197,7 @@ class DatasetStore:
     def attach_scores(
         self, stored: StoredDataset, filename: str, content: bytes, kind: SignalKind
     ) -> StoredDataset:
-        """Check a file of LLM scores against the data and keep it; if it fails, the old one stays."""
+        """Check a file of LLM scores against the data and keep it. Else the old one stays."""
         path = (
             stored.folder
             / f"scores-{hashlib.sha256(content).hexdigest()[:12]}{_extension(filename)}"
@@ -244,7 +244,7 @@ def check_scores(path: Path, config: DataConfig, kind: SignalKind) -> tuple[int,
 def without_rows(table: Table, rows: Iterable[int]) -> pd.DataFrame:
     """The cells of `table` without the rows numbered `rows` (as in Table.row_numbers)."""
     left_out = np.isin(table.row_numbers, list(rows))
-    return table.frame[~left_out].reset_index(drop=True)
+    return table.frame.loc[~left_out, :].reset_index(drop=True)
 
 
 def _extension(filename: str) -> str:

@@ -24,7 +24,7 @@ LITTLE_DISK_BYTES = 2e9
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at: its name, what was found, whether that is fine, and what to do if not."""
+    """One thing looked at: its name, what was found, whether that is fine, and what to do else."""
 
     name: str
     found: str

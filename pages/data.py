@@ -111,8 +111,9 @@ def columns(stored: StoredDataset) -> None:
 
 def label_fields(layout: str, config: DataConfig, names: list[str]) -> dict[str, object]:
     """The settings that belong to a way of writing labels."""
-    fields: dict[str, object] = dict.fromkeys(("label_column", "label_delimiter", "label_columns"))
-    fields["multi_label"] = layout != "one"
+    fields: dict[str, object] = {"label_column": None, "label_delimiter": None}
+    fields |= {"label_columns": None, "multi_label": layout != "one"}
+    several_now = bool(config.multi_label)
     left, right = st.columns(2)
     if layout in ("one", "delimited"):
         index = max(_at(names, config.label_column) - 1, 0)
@@ -122,7 +123,7 @@ def label_fields(layout: str, config: DataConfig, names: list[str]) -> dict[str,
     if layout == "indicators":
         chosen = [c for c in config.label_columns or [] if c in names]
         fields["label_columns"] = left.multiselect("Label columns", names, chosen)
-        several = right.checkbox("A text may have several labels, or none", config.multi_label)
+        several = right.checkbox("A text may have several labels, or none", several_now)
         fields["multi_label"] = several
     if layout == "none":
         written = left.text_input(
@@ -130,7 +131,7 @@ def label_fields(layout: str, config: DataConfig, names: list[str]) -> dict[str,
         )
         known = [name.strip() for name in written.split(",") if name.strip()]
         fields["labels"] = {name: config.labels.get(name, "") for name in known}
-        fields["multi_label"] = right.checkbox("A text may have several labels", config.multi_label)
+        fields["multi_label"] = right.checkbox("A text may have several labels", several_now)
     return fields
 
 

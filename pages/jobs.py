@@ -21,7 +21,7 @@ STATES = {
     "cancelled": "cancelled",
     "interrupted": "interrupted: its process is gone",
 }
-MARKS = {"waiting": "○", "running": "◐", "done": "●", "stopped": "✗"}
+MARKS = {"waiting": "○", "running": "◐", "done": "●", "stopped": "✗", "not needed": "–"}
 
 
 def job(run_id: str) -> None:
@@ -47,7 +47,7 @@ def draw(run: Run, status: Status) -> None:
     if status.error:
         st.error(widgets.escape(status.error))
     actions(status)
-    for stage in stages(run.events, active=status.state == "running"):
+    for stage in stages(run.events, status.state):
         draw_stage(stage)
     lines = run.log.splitlines()[-LOG_LINES:]
     with st.expander("Log", expanded=status.state == "failed"):
@@ -59,7 +59,7 @@ def draw(run: Run, status: Status) -> None:
 def draw_stage(stage: Stage) -> None:
     mark, facts = st.columns([2, 3], vertical_alignment="center")
     mark.markdown(f"{MARKS[stage.state]} **{stage.name}**: {stage.state}")
-    if stage.state == "waiting":
+    if stage.seconds is None:
         return
     if stage.share is not None and stage.state != "done":
         facts.progress(stage.share, text=_counted(stage))
@@ -81,7 +81,7 @@ def actions(status: Status) -> None:
     with st.container(horizontal=True):
         if status.state == "finished":
             st.page_link(
-                "pages/results.py", label="See the results →", query_params={"run": run_id}
+                "pages/results.py", label="**See the results** →", query_params={"run": run_id}
             )
         if status.active and st.button("Cancel", help="What is computed and paid for is kept."):
             jobs.cancel(workspace, run_id)

@@ -37,14 +37,10 @@ def cards(report: dict, metric: tables.Metric) -> None:
         if row["system"] == tables.FUSION and best:
             reference = values.set_index("system")["value"][best]
             gain = f"{metric.show_difference(row['value'] - reference)} to the best source"
-        box.metric(
-            f"{charts.system_name(row['system'])}: {metric.name}",
-            metric.show(row["value"]),
-            gain,
-            border=True,
-            height="stretch",
-        )
-        box.caption(f"{metric.show(row['low'])} to {metric.show(row['high'])}")
+        with box.container(border=True, height="stretch"):
+            name = f"{charts.system_name(row['system'])}: {metric.name}"
+            st.metric(name, metric.show(row["value"]), gain)
+            st.caption(f"Interval {metric.show(row['low'])} to {metric.show(row['high'])}")
 
 
 def labels(run: Run) -> None:
@@ -55,7 +51,7 @@ def labels(run: Run) -> None:
     bar = st.column_config.ProgressColumn
     shares = {"precision": "Precision", "recall": "Recall", "f1": "F1"}
     shares |= {f"f1_{name}": f"F1 of {charts.system_name(name)}" for name in sources}
-    columns = {key: bar(name, **PERCENT) for key, name in shares.items()}
+    columns = {key: bar(name, width="small", **PERCENT) for key, name in shares.items()}
     columns |= {"support": st.column_config.NumberColumn("Test texts")}
     columns |= {"predicted": st.column_config.NumberColumn("Predicted")}
     st.markdown("**Every label.** Click a heading to sort.")
@@ -124,6 +120,8 @@ def compare(run: Run) -> None:
     other = state.choose("Compare with", "with", names)
     comparison = state.manager().compare([run.id, other])
     st.caption(f"{comparison.shared_rows:,} texts were predicted by both runs.")
+    if run.status.data["sha256"] != state.open_run(other).status.data["sha256"]:
+        st.warning("The runs used different data: rows with the same id may be different texts.")
     st.markdown("**Metrics**")
     widgets.table(comparison.metrics.reset_index(), "compare_metrics")
     st.markdown("**Settings that differ**")
@@ -134,22 +132,20 @@ def compare(run: Run) -> None:
 
 def export(run: Run) -> None:
     st.caption("Cells that a spreadsheet would run as a formula begin with a quote in the CSV.")
-    st.download_button(
-        "Predictions (CSV)",
-        lambda: tables.safe_csv(run.predictions),
-        f"{run.id}_predictions.csv",
-        on_click="ignore",
-    )
-    for label, path in (
-        ("Model card", run.folder.model_card),
-        ("Metrics (JSON)", run.folder.metrics),
-    ):
-        if path.is_file():
-            st.download_button(label, path.read_bytes(), f"{run.id}_{path.name}", on_click="ignore")
+    files = {"Model card": run.folder.model_card, "Metrics (JSON)": run.folder.metrics}
+    with st.container(horizontal=True):
+        st.download_button(
+            "Predictions (CSV)",
+            lambda: tables.safe_csv(run.predictions),
+            f"{run.id}_predictions.csv",
+            on_click="ignore",
+        )
+        for label, path in files.items():
+            name = f"{run.id}_{path.name}"
+            st.download_button(label, path.read_bytes(), name, on_click="ignore")
     st.caption(f"The whole run is a folder: {widgets.escape(str(run.folder.path))}")
-    if run.folder.model_card.is_file():
-        with st.expander("The model card"), st.container(height=420):
-            st.markdown(run.folder.model_card.read_text(encoding="utf-8"))
+    with st.expander("The model card"), st.container(height=420):
+        st.markdown(run.folder.model_card.read_text(encoding="utf-8"))
 
 
 SECTIONS = (summary, labels, confusion, choice, compare, export)

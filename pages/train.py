@@ -9,8 +9,10 @@ import streamlit as st
 from labelfusion import jobs
 from labelfusion.config import CalibrationName, RunConfig
 from labelfusion.datasets import StoredDataset
-from labelfusion.preflight import preflight
+from labelfusion.errors import LabelFusionError
+from labelfusion.pipeline import check
 from labelfusion.ui import state, widgets
+from labelfusion.ui.charts import system_name
 
 INTRO = "Choose what to train on and how. Training goes on in the background, browser or not."
 ENCODERS = {
@@ -114,13 +116,16 @@ def as_text(config: RunConfig) -> None:
 
 def check_and_start(config: RunConfig) -> None:
     """Say what stands in the way; if nothing does, offer Start."""
-    with st.spinner("Checking data, encoder and scores"):
-        problems = preflight(config)
-    for problem in problems:
-        widgets.show_error(problem)
-    if not problems:
-        st.success(f"Ready: sources {', '.join(config.source_names)}; nothing stands in the way.")
-    if st.button("Start training", type="primary", disabled=bool(problems)):
+    try:
+        with st.spinner("Checking data, encoder and scores"):
+            check(config)
+    except LabelFusionError as error:
+        widgets.show_error(error)
+        st.button("Start training", disabled=True, help="Mend what is said above first.")
+        return
+    names = ", ".join(map(system_name, config.source_names))
+    st.success(f"Ready. Sources: {names}. Nothing stands in the way.")
+    if st.button("Start training", type="primary"):
         run_id = jobs.start(state.workspace(), config, name=config.name)
         st.switch_page("pages/jobs.py", query_params={"run": run_id})
 

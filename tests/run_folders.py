@@ -10,6 +10,8 @@ import pandas as pd
 import yaml
 
 from labelfusion.config import RunConfig
+from labelfusion.files import sha256
+from labelfusion.types import STAGES
 
 SYSTEMS = ("ml", "llm", "fusion")
 STRENGTH = {"ml": 1.2, "llm": 2.2, "fusion": 3.0}
@@ -43,7 +45,8 @@ def write_run(
         _write_predictions(folder, gold, scores, test, labels, multi_label)
         (folder / "README.md").write_text("# Model card\n")
         (folder / "findings.json").write_text("[]")
-    _write_status(folder, run_id, state, n)
+    _write_events(folder, state, n)
+    _write_status(folder, run_id, state, n, data)
     return folder
 
 
@@ -146,7 +149,7 @@ def _system(gold: np.ndarray, p: np.ndarray, labels: tuple[str, ...], multi_labe
         confusion = [_binary(gold[:, i], decided[:, i]) for i in range(len(labels))]
     else:
         confusion = (gold.T @ decided).tolist()
-    intervals = {key: [value - 0.04, value + 0.03] for key, value in metrics.items()}
+    intervals = {key: [value - 0.04, min(value + 0.03, 1.0)] for key, value in metrics.items()}
     return {
         "metrics": metrics,
         "intervals": intervals,
@@ -196,7 +199,20 @@ def _write_predictions(
     pd.DataFrame(table).to_parquet(folder / "predictions.parquet")
 
 
-def _write_status(folder: Path, run_id: str, state: str, n: int) -> None:
+def _write_events(folder: Path, state: str, n: int) -> None:
+    stages = STAGES if state == "finished" else STAGES[:3]
+    lines = []
+    for minute, stage in enumerate(stages):
+        for second, status in ((0, "start"), (30, "progress"), (50, "done")):
+            if stage == "ml" and status == "done" and state != "finished":
+                continue
+            event = {"time": f"2026-01-31T14:{minute:02}:{second:02}+00:00", "stage": stage}
+            event |= {"status": status, "message": f"{stage} {status}", "total": n, "unit": "texts"}
+            lines.append(json.dumps(event | {"done": n * second // 50, "data": {}}))
+    (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def _write_status(folder: Path, run_id: str, state: str, n: int, data: Path) -> None:
     status = {
         "format": 1,
         "id": run_id,
@@ -213,6 +229,6 @@ def _write_status(folder: Path, run_id: str, state: str, n: int) -> None:
         "pid_created": None,
         "error": "The encoder ran out of memory" if state == "failed" else None,
         "command": "labelfusion train",
-        "data": {"path": "tickets.csv", "sha256": "0" * 64, "rows": n},
+        "data": {"path": str(data), "sha256": sha256(data), "rows": n},
     }
     (folder / "status.json").write_text(json.dumps(status))

@@ -6,6 +6,7 @@ colour-blind readers and on light and dark backgrounds; a source has one colour 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ _OTHER_COLOURS = (PURPLE, SKY, VERMILION)
 
 MAX_BARS = 30
 MAX_CELLS = 20
+CELL_HEIGHT = 34
 SELECTION = "cell"
 
 
@@ -40,7 +42,7 @@ class Chart:
         table: the data drawn.
     """
 
-    figure: go.Figure | alt.Chart | alt.LayerChart
+    figure: go.Figure | alt.TopLevelMixin
     title: str
     reading: str
     alt: str
@@ -102,13 +104,21 @@ def _lay_out(figure: go.Figure, title: str, x_title: str, rows: int) -> None:
     figure.update_yaxes(autorange="reversed", automargin=True, title=None)
 
 
+def _show_legend(figure: go.Figure, height: int) -> None:
+    """A legend in one line between title and figure, where no width cuts it."""
+    legend = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left"}
+    title = {"y": 1.0, "yref": "container", "yanchor": "top", "pad": {"t": 12}}
+    figure.update_layout(height=height, showlegend=True, legend=legend, margin={"t": 84})
+    figure.update_layout(title=title)
+
+
 def _read_forest(table: pd.DataFrame, metric: Metric) -> str:
-    fused = table[table["system"] == FUSION]
-    others = table[table["system"] != FUSION]
-    if fused.empty or others.empty:
+    by_system = {row["system"]: row for row in table.to_dict(orient="records")}
+    ours = by_system.pop(FUSION, None)
+    if ours is None or not by_system:
         return "There is nothing to compare with."
-    order = others.sort_values("value", ascending=not metric.higher_is_better)
-    best, ours = order.iloc[0], fused.iloc[0]
+    pick = max if metric.higher_is_better else min
+    best = pick(by_system.values(), key=lambda row: row["value"])
     gain = ours["value"] - best["value"]
     better = gain > 0 if metric.higher_is_better else gain < 0
     direction = "better than" if better else "level with" if gain == 0 else "worse than"
@@ -124,7 +134,7 @@ def _describe(table: pd.DataFrame, metric: Metric) -> str:
     parts = [
         f"{system_name(row['system'])} {metric.show(row['value'])} "
         f"({metric.show(row['low'])} to {metric.show(row['high'])})"
-        for _, row in table.iterrows()
+        for row in table.to_dict(orient="records")
     ]
     return f"Dot plot of {metric.name} with intervals: " + "; ".join(parts)
 
@@ -193,14 +203,13 @@ def label_f1(table: pd.DataFrame, sources: list[str]) -> Chart:
         title += f" (the {len(shown)} lowest of {len(table)})"
     figure = _grouped_dots(shown, columns)
     _lay_out(figure, title, "F1 on the test texts (%)", 0)
-    figure.update_layout(height=150 + 26 * len(shown), showlegend=True)
-    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0})
+    _show_legend(figure, 180 + 26 * len(shown))
     worst = shown.iloc[0]
     reading = (
         f"The weakest label is {worst['label']}: F1 {100 * worst['f1']:.1f} % on "
         f"{int(worst['support']):,} test texts."
     )
-    kept = shown[["label", "support", *columns.values()]]
+    kept = shown.loc[:, ["label", "support", *columns.values()]]
     return Chart(figure, title, reading, f"Dot plot of F1 per label and system. {reading}", kept)
 
 
@@ -230,7 +239,7 @@ def confusion(table: pd.DataFrame, labels: list[str], system: str) -> Chart:
     `table` has gold, predicted, count, share. More than MAX_CELLS labels: the most confused ones.
     """
     shown = most_confused(table, labels)
-    cells = table[table["gold"].isin(shown) & table["predicted"].isin(shown)]
+    cells = table.loc[table["gold"].isin(shown) & table["predicted"].isin(shown), :]
     title = f"Confusion matrix of {_in_sentence(system)} on the test texts (count)"
     if len(shown) < len(labels):
         title += f", the {len(shown)} most confused of {len(labels)} labels"
@@ -243,23 +252,28 @@ def most_confused(table: pd.DataFrame, labels: list[str], limit: int = MAX_CELLS
     """The `limit` labels with the most errors in or out, in the given order."""
     if len(labels) <= limit:
         return labels
-    wrong = table[table["gold"] != table["predicted"]]
-    errors = (
-        wrong.groupby("gold")["count"]
-        .sum()
-        .add(wrong.groupby("predicted")["count"].sum(), fill_value=0)
-    )
-    kept = set(errors.reindex(labels).fillna(0).sort_values(ascending=False).index[:limit])
+    errors = dict.fromkeys(labels, 0)
+    for row in _wrong_cells(table):
+        errors[row["gold"]] += row["count"]
+        errors[row["predicted"]] += row["count"]
+    kept = set(sorted(labels, key=lambda label: -errors[label])[:limit])
     return [label for label in labels if label in kept]
 
 
-def _matrix(cells: pd.DataFrame, labels: list[str], title: str) -> alt.LayerChart:
+def _wrong_cells(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """The cells off the diagonal that hold a text, the fullest first."""
+    off = (table["gold"] != table["predicted"]) & (table["count"] > 0)
+    return table.loc[off, :].sort_values("count", ascending=False).to_dict(orient="records")
+
+
+def _matrix(cells: pd.DataFrame, labels: list[str], title: str) -> alt.TopLevelMixin:
     import altair as alt
 
     alt.data_transformers.disable_max_rows()
-    axis = alt.Axis(labelLimit=180, labelOverlap=False)
+    axis = alt.Axis(labelLimit=150, labelOverlap=False, labelAngle=0)
+    slanted = alt.Axis(labelLimit=150, labelOverlap=False, labelAngle=-40)
     base = alt.Chart(cells).encode(
-        x=alt.X("predicted:N", sort=labels, title="Predicted label", axis=axis),
+        x=alt.X("predicted:N", sort=labels, title="Predicted label", axis=slanted),
         y=alt.Y("gold:N", sort=labels, title="True label", axis=axis),
         tooltip=[
             alt.Tooltip("gold:N", title="True label"),
@@ -282,33 +296,33 @@ def _matrix(cells: pd.DataFrame, labels: list[str], title: str) -> alt.LayerChar
         text=alt.Text("count:Q", format=","),
         color=alt.condition("datum.share > 0.5", alt.value("white"), alt.value("#1A1A1A")),
     )
-    height = 90 + max(24, min(44, 520 // max(len(labels), 1))) * len(labels)
-    return (squares.add_params(chosen) + numbers).properties(title=title, height=height)
+    layers = alt.layer(squares.add_params(chosen), numbers)
+    return layers.properties(title=title, height={"step": CELL_HEIGHT})
 
 
 def _read_confusion(table: pd.DataFrame) -> str:
-    wrong = table[(table["gold"] != table["predicted"]) & (table["count"] > 0)]
-    if wrong.empty:
+    wrong = _wrong_cells(table)
+    if not wrong:
         return "No text is confused."
-    worst = wrong.sort_values("count", ascending=False).iloc[0]
-    total = int(wrong["count"].sum())
+    worst, total = wrong[0], sum(row["count"] for row in wrong)
     return (
-        f"{total:,} of {int(table['count'].sum()):,} texts are wrong; most often "
-        f"{worst['gold']} is called {worst['predicted']} ({int(worst['count']):,} texts)."
+        f"{total:,} of {table['count'].sum():,} texts are wrong; most often {worst['gold']} is "
+        f"called {worst['predicted']} ({worst['count']:,} texts)."
     )
 
 
 def label_counts(table: pd.DataFrame, system: str) -> Chart:
     """Multi-label: found, missed and wrongly given texts per label, the most errors first."""
     errors = table["missed"] + table["wrongly given"]
-    shown = table.loc[errors.sort_values(ascending=False).index[:MAX_BARS]]
+    most = np.argsort(-errors.to_numpy(), kind="stable")[:MAX_BARS]
+    shown = table.iloc[most]
     title = f"What {_in_sentence(system)} finds and misses per label"
     if len(table) > len(shown):
         title += f" (the {len(shown)} with most errors of {len(table)})"
     figure = _stacked_bars(shown)
     _lay_out(figure, title, "Test texts (count)", 0)
-    figure.update_layout(height=170 + 28 * len(shown), showlegend=True, barmode="stack")
-    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0})
+    figure.update_layout(barmode="stack")
+    _show_legend(figure, 190 + 28 * len(shown))
     worst = shown.iloc[0]
     reading = (
         f"Most errors are on {worst['label']}: {worst['missed']:,} missed and "

@@ -1,4 +1,4 @@
-"""How far a run is, stage by stage, from its status and events. Knows no Streamlit and no folder."""
+"""How far a run is, stage by stage, as its events tell. Knows no Streamlit and no folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from labelfusion.types import STAGES
 
-StageState = Literal["waiting", "running", "done", "stopped"]
+StageState = Literal["waiting", "running", "done", "stopped", "not needed"]
 STAGE_NAMES = {
     "check": "Check the data",
     "split": "Set test texts aside",
@@ -41,20 +41,21 @@ class Stage:
         return min(self.done / self.total, 1.0) if self.total else None
 
 
-def stages(events: Iterable[Mapping[str, Any]], *, active: bool) -> list[Stage]:
-    """The stages in order, as the events so far tell them. `active`: the run is still at work."""
+def stages(events: Iterable[Mapping[str, Any]], run_state: str) -> list[Stage]:
+    """The stages in order, as the events of a run in state `run_state` tell them."""
     by_stage: dict[str, list[Mapping[str, Any]]] = {name: [] for name in STAGES}
     for event in events:
         by_stage.setdefault(str(event.get("stage")), []).append(event)
-    return [_stage(name, by_stage[name], active) for name in STAGES]
+    return [_stage(name, by_stage[name], run_state) for name in STAGES]
 
 
-def _stage(name: str, events: list[Mapping[str, Any]], active: bool) -> Stage:
+def _stage(name: str, events: list[Mapping[str, Any]], run_state: str) -> Stage:
     title = STAGE_NAMES[name]
     if not events:
-        return Stage(title, "waiting", "", 0, 0, "", None, None, None)
-    state: StageState = "running" if active else "stopped"
-    if any(event["status"] == "done" for event in events):
+        idle: StageState = "not needed" if run_state == "finished" else "waiting"
+        return Stage(title, idle, "", 0, 0, "", None, None, None)
+    state: StageState = "running" if run_state in ("queued", "running") else "stopped"
+    if any(event["status"] == "done" for event in events) or run_state == "finished":
         state = "done"
     message = next((e["message"] for e in reversed(events) if e.get("message")), "")
     counted = [event for event in events if event.get("total")]

@@ -64,8 +64,9 @@ def choose(label: str, name: str, options: Mapping[str, str]) -> str:
     Returns the address' own value even if it is no option, for the caller to say so; a remembered
     value that is gone gives way to the first option.
     """
-    in_address, remembered = st.query_params.get(name), param(name)
-    chosen = in_address or (remembered if remembered in options else next(iter(options)))
+    wanted, first = param(name) or "", next(iter(options))
+    in_address = name in st.query_params
+    chosen = wanted if wanted in options or in_address else first
     key = f"choose_{name}"
     st.session_state[key] = chosen if chosen in options else None
     st.selectbox(

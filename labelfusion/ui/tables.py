@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -59,7 +59,7 @@ def metric_called(key: str) -> Metric:
 
 
 def metrics_of(report: Mapping[str, Any]) -> list[Metric]:
-    """The metrics a report holds, in a fixed order; exact match is what multi-label calls accuracy."""
+    """The metrics a report holds, in a fixed order; multi-label accuracy is exact match."""
     multi_label = report["task"]["multi_label"]
     held = {key for system in report["systems"].values() for key in known_values(system)}
     exact = Metric("accuracy", "Exact match", True, True)
@@ -121,14 +121,14 @@ def all_metrics_table(report: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def per_label_table(report: Mapping[str, Any]) -> pd.DataFrame:
-    """One row a label: precision, recall, F1, support, predicted of the fusion, F1 of each source."""
+    """One row a label: the fusion's F1, each source's F1, then precision, recall and counts."""
     table = pd.DataFrame(report["systems"][FUSION]["per_label"])
     for name in sources_of(report):
         scores = {row["label"]: row["f1"] for row in report["systems"][name]["per_label"]}
         table[f"f1_{name}"] = [scores.get(label) for label in table["label"]]
-    if "threshold" in table and table["threshold"].isna().all():
-        table = table.drop(columns="threshold")
-    return table
+    first = ["label", "f1", *(f"f1_{name}" for name in sources_of(report))]
+    table = table[[*first, *table.columns.difference(first, sort=False)]]
+    return cast("pd.DataFrame", table.dropna(axis="columns", how="all"))
 
 
 def confusion_table(report: Mapping[str, Any], system: str) -> pd.DataFrame:
@@ -149,7 +149,7 @@ def confusion_table(report: Mapping[str, Any], system: str) -> pd.DataFrame:
 
 
 def binary_confusion_table(report: Mapping[str, Any], system: str) -> pd.DataFrame:
-    """Multi-label counts: label, found (true positives), missed, wrongly given, rightly not given."""
+    """Multi-label counts: label, found, missed, wrongly given, rightly not given."""
     counts = np.asarray(report["systems"][system]["confusion"], dtype=int)
     return pd.DataFrame(
         {
@@ -179,7 +179,7 @@ def comparison_sentences(report: Mapping[str, Any]) -> list[str]:
 
 def tested_rows(predictions: pd.DataFrame) -> pd.DataFrame:
     """The rows the run was tested on."""
-    return predictions[predictions["split"] == "test"]
+    return predictions.loc[predictions["split"] == "test", :]
 
 
 def rows_in_cells(
@@ -192,7 +192,7 @@ def rows_in_cells(
     wanted = set(cells)
     rows = tested_rows(predictions)
     pairs = zip(rows["gold"], rows["prediction"], strict=True)
-    rows = rows[[pair in wanted for pair in pairs]]
+    rows = rows.loc[[pair in wanted for pair in pairs], :]
     scores = rows[[f"p_{label}" for label in labels]].to_numpy(dtype=float)
     columns = [labels.index(label) for label in rows["prediction"]]
     shown = rows[["id", "row", "gold", "prediction"]].copy()
@@ -204,7 +204,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def safe_csv(table: pd.DataFrame) -> bytes:
-    """UTF-8 CSV that no spreadsheet runs: a text cell that could start a formula gets a quote first.
+    """UTF-8 CSV that no spreadsheet runs: a cell that could start a formula gets a quote first.
 
     Numbers stay as they are. Source: OWASP, CSV Injection.
     """

@@ -51,7 +51,7 @@ def page(title: str, intro: str) -> Iterator[None]:
 
 @contextmanager
 def errors_as_sentences() -> Iterator[None]:
-    """Show what LabelFusion or the disk refuses as a message; anything else is a bug and is raised."""
+    """Show what LabelFusion or the disk refuses as a message. Anything else is a bug: raised."""
     try:
         yield
     except LabelFusionError as error:
@@ -112,20 +112,32 @@ def empty(message: str, page_path: str | None = None, label: str | None = None) 
 
 def show_chart(chart: Chart, key: str, *, selectable: str | None = None) -> Any:
     """A figure with its reading and its data as a table; returns the selection if `selectable`."""
+    import altair as alt
+
     event = None
-    options: dict[str, Any] = {"width": "stretch", "key": key, "alt": chart.alt}
-    if type(chart.figure).__module__.startswith("plotly"):
-        st.plotly_chart(chart.figure, config={"displaylogo": False}, **options)
-    elif selectable:
-        event = st.altair_chart(
-            chart.figure, on_select="rerun", selection_mode=[selectable], **options
-        )
+    if isinstance(chart.figure, alt.TopLevelMixin):
+        event = _altair(chart, key, selectable)
     else:
-        st.altair_chart(chart.figure, **options)
+        config = {"displaylogo": False}
+        st.plotly_chart(chart.figure, width="stretch", key=key, alt=chart.alt, config=config)
     st.caption(escape(chart.reading))
     with st.expander("The figure's data as a table"):
         table(chart.table, f"{key}_data")
     return event
+
+
+def _altair(chart: Chart, key: str, selectable: str | None) -> Any:
+    figure: Any = chart.figure
+    if not selectable:
+        return st.altair_chart(figure, width="stretch", key=key, alt=chart.alt)
+    return st.altair_chart(
+        figure,
+        width="stretch",
+        key=key,
+        alt=chart.alt,
+        on_select="rerun",
+        selection_mode=[selectable],
+    )
 
 
 def table(
