@@ -32,9 +32,8 @@ def try_sample() -> None:
 
 
 def way_in() -> None:
-    left, right = st.columns([1, 2], vertical_alignment="center")
-    clicked = left.button("Try it on the sample tickets", type="primary", width="stretch")
-    right.caption(
+    clicked = st.button("Try it on the sample tickets", type="primary")
+    st.caption(
         "460 synthetic support tickets in 7 labels, with LLM scores made beforehand: needs no key "
         "and no internet, and takes about a minute."
     )
@@ -65,20 +64,20 @@ def last_runs(runs: pd.DataFrame) -> None:
 
 
 def headline(run: dict) -> None:
-    """One line of a run: its name as a link, the fusion's figure and the best source's."""
+    """A run: its name as a link, the fusion's figure and the best source's."""
     metric = metric_called(run["metric"])
-    name, fused, source, when = st.columns([3, 2, 2, 2], vertical_alignment="center")
-    name.page_link(
-        "pages/results.py", label=f"**{run['name']}** →", query_params={"run": run["id"]}
-    )
+    when = f"{run['created'][:16].replace('T', ' ')} UTC, {run['test']:,.0f} test texts"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        target = {"run": run["id"]}
+        st.page_link("pages/results.py", label=f"**{run['name']}** →", query_params=target)
+        st.caption(when)
     gain = None
+    fused, source = st.columns(2)
     if pd.notna(run["best_source_value"]):
         gain = metric.show_difference(run["fusion"] - run["best_source_value"])
+        best = f"Best source: {system_name(run['best_source'])}"
+        source.metric(best, metric.show(run["best_source_value"]))
     fused.metric(f"Fusion: {metric.name}", metric.show(run["fusion"]), gain)
-    source.metric(
-        f"Best source: {system_name(run['best_source'])}", metric.show(run["best_source_value"])
-    )
-    when.caption(f"{run['created'][:16].replace('T', ' ')} UTC  \n{run['test']:.0f} test texts")
 
 
 def history(finished: pd.DataFrame) -> None:
@@ -111,10 +110,10 @@ with widgets.page("Overview", INTRO):
     way_in()
     st.divider()
     all_runs = state.manager().list()
-    main, side = st.columns([5, 2], gap="large")
-    with main:
-        last_runs(all_runs)
-    with side:
-        under_way(all_runs)
+    under_way(all_runs)
+    last_runs(all_runs)
+    left, right = st.columns(2, gap="large")
+    with left:
         data_sets()
+    with right:
         surroundings()

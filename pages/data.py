@@ -60,17 +60,14 @@ def upload() -> None:
 
 def heading(stored: StoredDataset) -> None:
     """What the data set is, which version is used, and the way to delete it."""
-    facts, versions, delete = st.columns([4, 3, 1.4], vertical_alignment="bottom")
-    facts.caption(
-        f"{stored.version.rows:,} rows · added {stored.created[:16].replace('T', ' ')} UTC"
-    )
+    versions, delete = st.columns([4, 1.4], vertical_alignment="bottom")
     notes = {v.number: f"v{v.number}: {v.rows:,} rows, {v.note}" for v in stored.versions}
     current = list(notes).index(stored.current)
     number = versions.selectbox("Version", list(notes), current, format_func=notes.__getitem__)
     if number != stored.current:
         state.store().use_version(stored, number)
         st.rerun()
-    with delete.popover("Delete …", width="stretch"):
+    with delete.popover("Delete", width="stretch"):
         st.write(f"Delete {stored.name} with all its versions? Runs made from it stay.")
         if st.button("Delete it", type="primary"):
             state.store().delete(stored.name)

@@ -78,7 +78,7 @@ def _counted(stage: Stage) -> str:
 def actions(status: Status) -> None:
     """What can be done with a run in its state."""
     workspace, run_id = state.workspace(), status.id
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="center"):
         if status.state == "finished":
             st.page_link(
                 "pages/results.py", label="**See the results** →", query_params={"run": run_id}

@@ -31,16 +31,16 @@ def summary(run: Run) -> None:
 
 def cards(report: dict, metric: tables.Metric) -> None:
     values = tables.metric_table(report, metric)
+    st.caption(f"{metric.name} on the test texts, with intervals; fusion against the best source")
     for box, row in zip(st.columns(len(values)), values.to_dict("records"), strict=True):
         gain = None
         best = tables.best_source(report, metric)
         if row["system"] == tables.FUSION and best:
             reference = values.set_index("system")["value"][best]
-            gain = f"{metric.show_difference(row['value'] - reference)} to the best source"
+            gain = metric.show_difference(row["value"] - reference)
         with box.container(border=True, height="stretch"):
-            name = f"{charts.system_name(row['system'])}: {metric.name}"
-            st.metric(name, metric.show(row["value"]), gain)
-            st.caption(f"Interval {metric.show(row['low'])} to {metric.show(row['high'])}")
+            st.metric(charts.system_name(row["system"]), metric.show(row["value"]), gain)
+            st.caption(f"{metric.show(row['low'])} to {metric.show(row['high'])}")
 
 
 def labels(run: Run) -> None:

@@ -106,7 +106,14 @@ def _lay_out(figure: go.Figure, title: str, x_title: str, rows: int) -> None:
 
 def _show_legend(figure: go.Figure, height: int) -> None:
     """A legend in one line between title and figure, where no width cuts it."""
-    legend = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "xanchor": "left"}
+    legend = {
+        "orientation": "h",
+        "traceorder": "normal",
+        "y": 1.0,
+        "yanchor": "bottom",
+        "x": 0,
+        "xanchor": "left",
+    }
     title = {"y": 1.0, "yref": "container", "yanchor": "top", "pad": {"t": 12}}
     figure.update_layout(height=height, showlegend=True, legend=legend, margin={"t": 84})
     figure.update_layout(title=title)

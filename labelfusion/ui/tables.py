@@ -5,6 +5,7 @@ Reads the dictionaries and tables of a run folder. Knows neither Streamlit nor w
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -213,7 +214,8 @@ def safe_csv(table: pd.DataFrame) -> bytes:
     for position, name in enumerate(table.columns):
         if not pd.api.types.is_numeric_dtype(table[name]):
             escaped.isetitem(position, table[name].map(_escape_cell))
-    return escaped.to_csv(index=False).encode("utf-8")
+    # All text in quotes: a lone carriage return would otherwise end the row.
+    return escaped.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC).encode("utf-8")
 
 
 def _escape_cell(value: object) -> object:

@@ -169,13 +169,13 @@ def _page_of(rows: pd.DataFrame, key: str) -> pd.DataFrame:
         return rows
     pages = -(-len(rows) // PAGE_ROWS)
     left, right = st.columns([2, 3], vertical_alignment="bottom")
-    order = left.selectbox(
-        "Sort all rows by", ["(as they are)", *map(str, rows.columns)], key=f"{key}_sort"
-    )
+    orders = {"(as they are)": None}
+    orders |= {f"{name}, {way}": (name, way) for name in rows.columns for way in ("up", "down")}
+    order = orders[left.selectbox("Sort all rows by", list(orders), key=f"{key}_sort")]
     with right:
         number = st.pagination(pages, key=f"{key}_page")
-    if order != "(as they are)":
-        rows = rows.sort_values(order, kind="stable")
+    if order:
+        rows = rows.sort_values(order[0], ascending=order[1] == "up", kind="stable")
     return rows.iloc[(number - 1) * PAGE_ROWS : number * PAGE_ROWS]
 
 
