@@ -82,7 +82,7 @@ def fit_pool(
         jac=True,
         method="L-BFGS-B",
         bounds=problem.bounds(),
-        options={"maxiter": 300, "ftol": 1e-10, "gtol": 1e-6 * max(len(targets), 1)},
+        options={"maxiter": 300, "ftol": 1e-8, "gtol": 1e-6 * max(len(targets), 1)},
     )
     return problem.pool(solution.x)
 

@@ -57,12 +57,10 @@ def work(
         status = _workable(folder, mine)
         with _terminable(), Recorder(folder, status) as recorder, _Outcome(recorder):
             _stop_if_cancelled(folder)
-            on_event(Event("check", "note", "Waiting for other runs of the workspace to finish"))
+            watch = _both(recorder.on_event, on_event)
             order = f"{status.created}-{folder.id}".replace(":", "")
-            with turn(workspace.queue, order, max_running()):
-                return _fit(
-                    folder, workspace, recorder, _both(recorder.on_event, on_event), dataset
-                )
+            with turn(workspace.queue, order, max_running(), lambda: watch(WAITING)):
+                return _fit(folder, workspace, recorder, watch, dataset)
 
 
 def _workable(folder: RunFolder, mine: bool) -> Status:
@@ -90,7 +88,7 @@ def _clear(folder: RunFolder) -> None:
     if stored.state != "queued" or stored.pid is not None:
         folder.cancel_request.unlink(missing_ok=True)
     for torn in list(folder.path.rglob(f"{TEMPORARY}*")):
-        shutil.rmtree(torn) if torn.is_dir() else torn.unlink()
+        shutil.rmtree(torn) if torn.is_dir() else torn.unlink(missing_ok=True)
 
 
 def _fit(

@@ -30,6 +30,10 @@ POOL_FORMS: dict[str, tuple[PoolForm, ...]] = {
     ),
 }
 METHODS = ("auto", *POOL_FORMS)
+# A full matrix has k² numbers a source: offered while they can be told from noise, and fitted in
+# seconds. Beyond, the pool with one weight a class stands in.
+MAX_MATRIX_LABELS = 40
+MIN_ROWS_PER_LABEL = 3
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,11 @@ class Combiner:
 
 
 def list_candidates(
-    sources: tuple[str, ...], n: int, *, calibration: str = "auto"
+    sources: tuple[str, ...], shape: tuple[int, int], *, calibration: str = "auto"
 ) -> list[Candidate]:
-    """All candidates for these sources and n labelled rows, simple ones first."""
+    """All candidates for these sources and (n, k) targets, simple ones first."""
+    n, k = shape
+    full = k <= MAX_MATRIX_LABELS and n >= MIN_ROWS_PER_LABEL * k
     base = "temperature" if calibration == "auto" else calibration
     found = [Candidate(name, "source", (s,), calibrator=base) for s, name in enumerate(sources)]
     if calibration == "auto":
@@ -75,20 +81,23 @@ def list_candidates(
             Candidate(f"{name} + {calibrator}", "calibrated", (s,), calibrator)
             for s, name in enumerate(sources)
             for calibrator in candidate_calibrators(n)
-            if calibrator != base
+            if calibrator != base and (full or calibrator != "matrix")
         ]
     for size in range(2, len(sources) + 1):
         for members in combinations(range(len(sources)), size):
-            found += _pools(sources, members, base)
+            found += _pools(sources, members, base, full)
     return found
 
 
-def _pools(sources: tuple[str, ...], members: tuple[int, ...], base: str) -> list[Candidate]:
+def _pools(
+    sources: tuple[str, ...], members: tuple[int, ...], base: str, full: bool
+) -> list[Candidate]:
     names = " + ".join(sources[s] for s in members)
     return [
         Candidate(_pool_name(kind, names, form), kind, members, base, form)
         for kind, forms in POOL_FORMS.items()
         for form in forms
+        if full or form.matrix != "full"
     ]
 
 

@@ -171,7 +171,9 @@ def _signal_table(
 def read_signal(path: Path) -> tuple[np.ndarray, np.ndarray, Signal]:
     """Ids (n,), split (n,) and the Signal of a stored file. Raises RunError if it is damaged."""
     try:
-        table = pq.read_table(path)
+        # Not read_table, which goes by names and so fails where a label is called "id".
+        with pq.ParquetFile(path) as file:
+            table = file.read()
         about = json.loads((table.schema.metadata or {})[b"labelfusion"])
         columns = [table.column(i).to_numpy() for i in range(table.num_columns)]
         scores = np.column_stack(columns[_LEADING_COLUMNS:]).astype(np.float64)
