@@ -24,7 +24,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_option(parser)
     folder = require(parser.parse_args().data / "paper_signals_agnews")
-    print("| training share | ML | LLM | fusion | fusion - better | chosen |\n|---|---|---|---|---|---|")
+    print("| training share | ML | LLM | fusion | fusion - better | chosen |")
+    print("|---" * 6 + "|")
     gains = []
     for train in sorted(folder.glob("*__validation.parquet"), key=percent):
         test = train.with_name(train.name.replace("validation", "test"))

@@ -16,14 +16,9 @@ from labelfusion import __version__
 from labelfusion.encoders.embedding_cache import MemoryCache
 from labelfusion.encoders.pretrained import DEFAULT_ENCODER, WEIGHTS, file_sha256, find_pretrained
 from labelfusion.errors import ModelError
+from labelfusion.surroundings import KEY_VARIABLES
 from labelfusion.workspace import Workspace
 
-KEY_VARIABLES = {
-    "OpenAI": ("OPENAI_API_KEY",),
-    "DeepSeek": ("DEEPSEEK_API_KEY",),
-    "Anthropic": ("ANTHROPIC_API_KEY",),
-    "Gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-}
 PACKAGES = (
     "numpy",
     "pandas",
