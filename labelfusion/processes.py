@@ -6,6 +6,7 @@ Knows that a process id is reused, so that only the id together with the start t
 from __future__ import annotations
 
 import os
+import platform
 from functools import cache
 
 import psutil
@@ -22,6 +23,11 @@ def _start_time(pid: int) -> str:
 def this_process() -> tuple[int, str]:
     """(process id, start time in seconds since the epoch as text) of the running process."""
     return os.getpid(), _start_time(os.getpid())
+
+
+def this_host() -> str:
+    """Name of the machine: process ids mean nothing on another one."""
+    return platform.node()
 
 
 def is_alive(pid: int, started: str) -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from labelfusion.cache.answers import AnswerCache, warn
 from labelfusion.errors import ConfigError, MissingDependencyError
-from labelfusion.processes import this_process
+from labelfusion.processes import this_host, this_process
 
 URL_VARIABLE = "LABELFUSION_REDIS_URL"
 _ANSWER, _CLAIM = "labelfusion:answer:", "labelfusion:claim:"
@@ -35,7 +35,7 @@ class RedisCache(AnswerCache):
     def __init__(self, url: str | None) -> None:
         super().__init__()
         self._redis, self._error = _connect(url)
-        self._me = json.dumps([os.uname().nodename, *this_process()])
+        self._me = json.dumps([this_host(), *this_process()])
 
     def close(self) -> None:
         self._redis.close()
