@@ -257,9 +257,13 @@ class RunConfig(_Section):
 
     def with_overrides(self, assignments: list[str]) -> RunConfig:
         """Apply ``section.key=value`` assignments (values are YAML). Raises ConfigError."""
+        return self.updated(dict(_parse_assignment(assignment) for assignment in assignments))
+
+    def updated(self, settings: Mapping[str, Any]) -> RunConfig:
+        """A copy with settings changed by dotted key, e.g. ``llm.0.model``. Raises ConfigError."""
         values = self.to_dict()
-        for assignment in assignments:
-            _assign(values, assignment)
+        for key, value in settings.items():
+            _assign(values, key, value)
         return self.from_dict(values)
 
 
@@ -343,20 +347,23 @@ def _read_mapping(path: Path) -> Mapping[str, Any]:
     return values
 
 
-def _assign(values: dict[str, Any], assignment: str) -> None:
+def _parse_assignment(assignment: str) -> tuple[str, Any]:
     key, separator, raw = assignment.partition("=")
-    if not separator or not key:
+    if not separator or not key.strip():
         raise ConfigError(
             "An override is malformed", expected="section.key=value", found=assignment
         )
+    try:
+        return key.strip(), yaml.safe_load(raw)
+    except yaml.YAMLError:
+        return key.strip(), raw
+
+
+def _assign(values: dict[str, Any], key: str, value: Any) -> None:
     here: Any = values
-    *parents, last = key.strip().split(".")
+    *parents, last = key.split(".")
     for part in parents:
         here = _step(here, part, key)
-    try:
-        value = yaml.safe_load(raw)
-    except yaml.YAMLError:
-        value = raw
     if isinstance(here, list):
         _step(here, last, key)
         here[int(last)] = value

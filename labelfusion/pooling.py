@@ -82,7 +82,7 @@ def fit_pool(
         jac=True,
         method="L-BFGS-B",
         bounds=problem.bounds(),
-        options={"maxiter": 300, "ftol": 1e-10, "gtol": 1e-6 * max(len(targets), 1)},
+        options={"maxiter": 300, "ftol": 1e-8, "gtol": 1e-6 * max(len(targets), 1)},
     )
     return problem.pool(solution.x)
 
@@ -99,11 +99,11 @@ class _Problem:
         self.sources, self.n, self.k = features.shape
         self.features, self.targets = features, targets.astype(float)
         self.task, self.form = task, form
-        self.mean = (
-            features.mean(axis=1, keepdims=True) if self.n else features[:, :0].sum(1)[:, None]
-        )
+        self.mean = features.sum(axis=1, keepdims=True) / max(self.n, 1)
         # (n, S·k): one matrix product serves all sources.
-        self.centred = (features - self.mean).transpose(1, 0, 2).reshape(self.n, -1)
+        self.centred = (
+            (features - self.mean).transpose(1, 0, 2).reshape(self.n, self.sources * self.k)
+        )
         self.prior_weight = 1.0 / self.sources
         self.mask = self._mask()
 

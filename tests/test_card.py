@@ -12,6 +12,7 @@ from tests.evaluation_data import make_space, make_system, make_targets
 CONFIG = RunConfig.from_dict(
     {
         "name": "tickets",
+        "data": {"labels": {"label1": "shipping and tracking"}},
         "llm": [
             {"provider": "recorded", "path": "/data/secret folder/scores.csv"},
             {"provider": "deepseek", "name": "seek", "model": "deepseek-chat"},
@@ -59,7 +60,9 @@ def _card(report, **info):
 def test_the_card_has_every_figure_and_sentence():
     report = _report() | {"choice": CHOICE, "calibration": CALIBRATION}
     report["n"] |= {"train": 345, "unlabelled": 7, "dropped": 2}
-    card = _card(report, name="tickets.csv", rows=460, sha256="ab12")
+    card = _card(
+        report, name="tickets.csv", rows=460, sha256="ab12", origins={"ml": "MiniLM + head"}
+    )
     assert card.startswith("# tickets\n")
     for entry in report["comparisons"].values():
         assert entry["sentence"] in card
@@ -70,6 +73,8 @@ def test_the_card_has_every_figure_and_sentence():
     assert "tickets.csv, 460 rows, SHA-256 `ab12`" in card
     assert "| **matrix_pool** | 0.100 ± 0.010 | 0.200 ± 0.030 | 0.983 |" in card
     assert "| `llm` | temperature | 0.500 → 0.250 |" in card
+    assert "- `label1`: shipping and tracking" in card
+    assert "| `ml` | MiniLM + head | 100 % |" in card
     assert "LLM by deepseek, model `deepseek-chat`" in card
 
 
@@ -86,6 +91,7 @@ def test_every_table_is_whole(n, multi_label):
     card = _card(_report(n, multi_label=multi_label))
     tables = [block for block in card.split("\n\n") if block.startswith("|")]
     assert len(tables) == 3
+    assert ("only if all of its labels are" in card) == multi_label
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
     assert "nan" not in card.lower().split()

@@ -44,7 +44,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     table = read_table(
         config.path,
         encoding=config.encoding,
-        delimiter="\t" if config.delimiter in ("\\t", "tab") else config.delimiter,
+        delimiter=config.delimiter,
         sheet=config.sheet,
     )
     return dataset_from_table(table, config)
@@ -99,15 +99,16 @@ def dataset_from_arrays(
     config = config or DataConfig()
     cells = [cell_text(text).strip() for text in texts]
     numbers = np.arange(1, len(cells) + 1, dtype=np.int64)
-    space, targets, labelled = _labels_from_array(y, numbers, config, name)
-    if not cells or len(cells) != len(targets):
+    count = len(cells) if y is None else len(y)
+    if not cells or len(cells) != count:
         raise InputError(
             "Texts and labels do not pair up" if cells else "There are no texts",
             where=name,
             expected="as many labels as texts, at least one",
-            found=f"{len(cells)} texts and {len(targets)} labels",
+            found=f"{len(cells)} texts and {count} labels",
             remedy="Pass one label, or None, for each text",
         )
+    space, targets, labelled = _labels_from_array(y, numbers, config, name)
     labelled &= np.array([bool(cell) for cell in cells], dtype=bool)
     targets[~labelled] = 0
     return Dataset(
@@ -221,9 +222,19 @@ def _labels_from_array(y: Any, numbers: np.ndarray, config: DataConfig, name: st
 
     if y is None:
         return set_labels([None] * len(numbers), config, where, name)
-    if isinstance(y, pd.DataFrame) or (isinstance(y, np.ndarray) and y.ndim == 2):
+    if isinstance(y, pd.DataFrame) or _are_indicators(y):
         return _labels_from_indicators(y, config, name)
     return set_labels([_label_set(value) for value in y], config, where, name)
+
+
+def _are_indicators(y: Any) -> bool:
+    """Whether y is a matrix of 0 and 1, and not a list of each text's labels."""
+    if isinstance(y, np.ndarray):
+        return y.ndim == 2
+    rows = [row for row in y if isinstance(row, list | tuple)]
+    same_length = len(rows) == len(y) and len({len(row) for row in rows}) == 1
+    numbers = all(isinstance(item, int) and item in (0, 1) for row in rows for item in row)
+    return same_length and len(rows[0]) > 1 and numbers
 
 
 def _label_set(value: Any) -> LabelSet:

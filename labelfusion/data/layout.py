@@ -23,7 +23,6 @@ _SPLIT_COLUMNS = {"split", "set", "subset", "partition", "fold"}
 # Columns of scores made by models are no labels, even if they hold 0 and 1.
 _SCORE_PREFIX = re.compile(r"(llm|ml|pred|predicted|prediction|score|prob|p)[_ ]", re.IGNORECASE)
 _LABEL_DELIMITERS = ("|", ";", ",")
-_SAMPLE = 5000
 _MAX_LABELS = 200
 _MAX_LABEL_CHARACTERS = 60
 
@@ -51,7 +50,7 @@ class _Guess:
     """Takes columns away from those that are left, one role after the other."""
 
     def __init__(self, table: Table) -> None:
-        self.cells = {c: table.frame[c].head(_SAMPLE).str.strip().tolist() for c in table.columns}
+        self.cells = {c: table.frame[c].str.strip().tolist() for c in table.columns}
         self.filled = {c: [cell for cell in cells if cell] for c, cells in self.cells.items()}
         self.left = list(table.columns)
         self.reasons: list[str] = []
@@ -81,9 +80,12 @@ class _Guess:
         for column in self.left:
             words = set(re.split(r"[^a-z]+", column.casefold()))
             camel = column.endswith(("Id", "ID"))
-            if (words & _ID_NAMES or camel) and self._unique(column):
+            if not (words & _ID_NAMES or camel):
+                continue
+            if self._unique(column):
                 self._take([column], f"{column!r} is the id: no value is empty or repeats.")
                 return column
+            self.reasons.append(f"{column!r} is not the id: values are empty or repeat.")
         first = self.left[0]
         if first == "column_1" and self._unique(first) and len(self.left) > 1:
             self._take([first], "The first column has no name and unique values, so it is the id.")

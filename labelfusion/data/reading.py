@@ -9,6 +9,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,7 @@ def _zip_kind(data: bytes) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = set(archive.namelist())
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError):
         return "a damaged zip archive or workbook"
     return _XLSX if "xl/workbook.xml" in names else "a zip archive"
 
@@ -221,7 +222,8 @@ def _read_parquet(data: bytes, name: str) -> Table:
 
     try:
         arrow = pq.read_table(io.BytesIO(data))
-    except (pa.ArrowInvalid, OSError) as error:
+        columns = [[cell_text(value) for value in column.to_pylist()] for column in arrow.columns]
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise InputError(
             "The Parquet file is damaged",
             where=name,
@@ -229,7 +231,6 @@ def _read_parquet(data: bytes, name: str) -> Table:
             found=str(error).splitlines()[0],
             remedy="Export or download it again",
         ) from None
-    columns = [[cell_text(value) for value in column.to_pylist()] for column in arrow.columns]
     numbers = np.arange(arrow.num_rows) + 2
     return table_from_columns(arrow.column_names, columns, numbers, {}, name)
 
@@ -238,39 +239,48 @@ def _read_xlsx(data: bytes, name: str, sheet: str | None) -> Table:
     import openpyxl
     from openpyxl.utils.exceptions import InvalidFileException
 
+    # A sheet is parsed only while its rows are read, so damage shows late as well as early.
+    damage = (InvalidFileException, KeyError, ValueError, SyntaxError, TypeError)
+    packing = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
     try:
         book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-    except (InvalidFileException, KeyError, ValueError, SyntaxError) as error:
+        title = _sheet_name([str(each.title) for each in book.worksheets], sheet, name)
+        rows = _xlsx_rows(book[title])
+    except InputError:
+        raise
+    except (*damage, *packing) as error:
         raise InputError(
             "The workbook is damaged",
             where=name,
             expected="a complete .xlsx file",
-            found=" ".join(str(error).split()),
+            found=" ".join(str(error).split()) or type(error).__name__,
             remedy="Open it in a spreadsheet program and save it again",
         ) from None
-    sheets = {str(each.title): each for each in book.worksheets}
-    chosen = sheets[_sheet_name(list(sheets), sheet, name)]
-    # The stored size is wrong in files of some exporters, and would hide rows.
-    chosen.reset_dimensions()
-    rows = [[_xlsx_cell(cell) for cell in row] for row in chosen.iter_rows()]
-    notes = {"sheet": str(chosen.title)}
-    if len(sheets) > 1:
-        others = [each for each in sheets if each != notes["sheet"]]
+    notes = {"sheet": title}
+    others = [str(each.title) for each in book.worksheets if each.title != title]
+    if others:
         notes["other sheets"] = ", ".join(others)
-    return _xlsx_table(rows, notes, f"{name} [{chosen.title}]" if len(sheets) > 1 else name)
+    return _xlsx_table(rows, notes, f"{name} [{title}]" if others else name)
+
+
+def _xlsx_rows(sheet: Any) -> list[list[str]]:
+    # The stored size is wrong in files of some exporters, and would hide rows.
+    sheet.reset_dimensions()
+    return [[_xlsx_cell(cell) for cell in row] for row in sheet.iter_rows()]
 
 
 def _sheet_name(sheets: Sequence[str], sheet: str | None, name: str) -> str:
-    if sheet is None:
+    if sheet is None and sheets:
         return sheets[0]
-    if sheet in sheets:
+    if sheet is not None and sheet in sheets:
         return sheet
     raise InputError(
-        f"There is no sheet {sheet!r}",
+        f"There is no sheet {sheet!r}" if sheet else "There is no sheet with cells",
         where=name,
-        expected=f"one of the sheets {', '.join(sheets)}",
-        found=repr(sheet),
-        remedy=did_you_mean(sheet, sheets, what="Set data.sheet to one of"),
+        expected=f"one of the sheets {', '.join(sheets)}" if sheets else "a sheet with cells",
+        found=repr(sheet) if sheet else "charts only",
+        remedy=did_you_mean(sheet or "", sheets, what="Set data.sheet to one of")
+        or "Put the data in a sheet with cells",
     )
 
 

@@ -96,6 +96,8 @@ def cell_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return _float_text(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
     if isinstance(value, Mapping):
         return json.dumps(value, ensure_ascii=False, default=str)
     if isinstance(value, list | tuple | set | frozenset):
@@ -114,7 +116,16 @@ def _float_text(value: float) -> str:
 
 def text_frame(columns: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """A DataFrame of `str` columns."""
-    return pd.DataFrame({name: pd.Series(cells, dtype="str") for name, cells in columns.items()})
+    return pd.DataFrame({name: _text_series(cells) for name, cells in columns.items()})
+
+
+def _text_series(cells: Sequence[str]) -> pd.Series:
+    try:
+        return pd.Series(cells, dtype="str")
+    except UnicodeEncodeError:
+        # JSON can spell half of a character (a lone surrogate), which no text can hold.
+        whole = [c.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for c in cells]
+        return pd.Series(whole, dtype="str")
 
 
 def check_header(header: Sequence[str], name: str, row: int | None = 1) -> list[str]:

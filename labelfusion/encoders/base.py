@@ -6,6 +6,7 @@ Knows the protocol and cross-fitting. Knows no backbone: those are one file each
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -72,16 +73,20 @@ def cross_fit(
     encoder = make()
     if isinstance(encoder, Prepares):
         encoder.prepare(texts, on_event)
-    scores = np.empty(targets.shape)
-    scored = 0
-    for number in numbers:
+    scores = np.full(targets.shape, np.nan)
+    for i, number in enumerate(numbers, start=1):
         held_out = folds == number
+        told = _prefixed(on_event, f"Fold {i} of {len(numbers)}: ")
         encoder = make()
-        encoder.fit(_take(texts, ~held_out), targets[~held_out])
-        scores[held_out] = encoder.logits(_take(texts, held_out))
-        scored += int(held_out.sum())
-        on_event(Event("ml", "progress", "Scoring out of fold", scored, len(texts), "texts"))
+        encoder.fit(_take(texts, ~held_out), targets[~held_out], told)
+        scores[held_out] = encoder.logits(_take(texts, held_out), told)
+        done = int(np.isin(folds, numbers[:i]).sum())
+        on_event(Event("ml", "progress", "Scored out of fold", done, len(texts), "texts"))
     return Signal("ml", scores, "logits", np.ones(len(texts), dtype=bool), encoder.origin)
+
+
+def _prefixed(on_event: OnEvent, prefix: str) -> OnEvent:
+    return lambda event: on_event(replace(event, message=prefix + event.message))
 
 
 def _fold_numbers(texts: Sequence[str], targets: np.ndarray, folds: np.ndarray) -> np.ndarray:

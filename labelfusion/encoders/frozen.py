@@ -66,7 +66,9 @@ class FrozenEncoder:
         model = self.embedder.model
         details = {"model": model.name, "model_digest": model.digest}
         head = storage.fitted(self.head)
-        stored = storage.Stored(BACKBONE, self.config, self.seed, head, details, {})
+        # A relative folder would be looked for elsewhere when loaded from elsewhere.
+        config = self.config.model_copy(update={"encoder": model.source})
+        stored = storage.Stored(BACKBONE, config, self.seed, head, details, {})
         storage.write(folder, self.space, stored)
 
     @classmethod

@@ -34,9 +34,17 @@ _PARTS = ("*.safetensors", "config.json", "*token*.json", "vocab.*", "merges.txt
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model on disk. `digest` is over its weights, configuration and tokenizer."""
+    """A model on disk.
+
+    Attributes:
+        name: for people.
+        source: finds it again: "minilm", the folder's absolute path, or a hub id.
+        folder: where it is now.
+        digest: SHA-256 over its weights, configuration and tokenizer.
+    """
 
     name: str
+    source: str
     folder: Path
     digest: str
 
@@ -53,13 +61,13 @@ def find_pretrained(encoder: str, memo: ByteCache) -> Pretrained:
             encoder) not the published weights.
     """
     if encoder == DEFAULT_ENCODER:
-        model = _described(DEFAULT_MODEL, _default_folder(), memo)
+        model = _described(DEFAULT_MODEL, encoder, _default_folder(), memo)
         _check_default(model.folder / WEIGHTS, memo)
         return model
-    folder = Path(encoder).expanduser()
+    folder = Path(encoder).expanduser().resolve()
     if folder.is_dir():
-        return _described(folder.resolve().name, folder, memo)
-    return _described(encoder, _from_hub(encoder), memo)
+        return _described(folder.name, str(folder), folder, memo)
+    return _described(encoder, encoder, _from_hub(encoder), memo)
 
 
 def load_transformer(model: Pretrained, device: str) -> tuple[Any, Any]:
@@ -161,7 +169,7 @@ def _check_default(weights: Path, memo: ByteCache) -> None:
         )
 
 
-def _described(name: str, folder: Path, memo: ByteCache) -> Pretrained:
+def _described(name: str, source: str, folder: Path, memo: ByteCache) -> Pretrained:
     parts = sorted({path for pattern in _PARTS for path in folder.glob(pattern)})
     if not any(path.suffix == ".safetensors" for path in parts):
         raise ModelError(
@@ -171,7 +179,7 @@ def _described(name: str, folder: Path, memo: ByteCache) -> Pretrained:
             remedy="Convert the model to safetensors: other weight files can run code when read",
         )
     hashes = {path.name: file_sha256(path, memo) for path in parts}
-    return Pretrained(name, folder, _sha256(json.dumps(hashes).encode()))
+    return Pretrained(name, source, folder, _sha256(json.dumps(hashes).encode()))
 
 
 def _from_hub(encoder: str) -> Path:

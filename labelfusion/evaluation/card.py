@@ -41,12 +41,12 @@ def model_card(
         report: metrics.json; `choice` and `calibration` may be absent.
         config: `RunConfig.to_dict()`.
         data_info: what else is known of the data; all keys are optional: `name`, `path`, `sha256`,
-            `rows`.
+            `rows`, and `origins` ({source: `Signal.origin`}).
     """
     sections = [
         _opening(report, config, data_info),
         _data(report, data_info),
-        _sources(config, report),
+        _sources(config, report, data_info.get("origins", {})),
         _choice(report.get("choice")),
         _results(report, config),
         _labels(report),
@@ -63,7 +63,7 @@ USAGE = """\
 From the command line, in the folder that holds this file:
 
 ```
-labelfusion predict . new_texts.csv
+labelfusion predict . new_texts.csv --out labelled.csv
 ```
 
 From Python, without asking any LLM (a source that is missing is left out, not guessed):
@@ -86,11 +86,14 @@ def _opening(
     task, name = report["task"], config.get("name") or data_info.get("name") or "Text classifier"
     kind = "any number of" if task["multi_label"] else "exactly one of"
     labels = ", ".join(f"`{label}`" for label in task["labels"])
-    return (
+    told = config["data"]["labels"]
+    lines = [f"- `{label}`: {told[label]}" for label in task["labels"] if told.get(label)]
+    text = (
         f"# {name}\n\nA text classifier made by LabelFusion. It gives a text {kind} these "
         f"{len(task['labels'])} labels: {labels}. Its probabilities come from the sources below, "
         "each calibrated and then fused."
     )
+    return "\n\n".join([text, *(["\n".join(lines)] if lines else [])])
 
 
 def _data(report: Mapping[str, Any], data_info: Mapping[str, Any]) -> str:
@@ -103,9 +106,11 @@ def _data(report: Mapping[str, Any], data_info: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _sources(config: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+def _sources(
+    config: Mapping[str, Any], report: Mapping[str, Any], origins: Mapping[str, str]
+) -> str:
     described = {"ml": f"encoder `{config['ml']['encoder']}`"}
-    described |= {entry["name"]: _llm_words(entry) for entry in config["llm"]}
+    described |= {entry["name"]: _llm_words(entry) for entry in config["llm"]} | dict(origins)
     rows = [
         (f"`{name}`", described.get(name, ""), _percent(part["coverage"]))
         for name, part in report["systems"].items()
@@ -147,6 +152,8 @@ def _results(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         (title, *(_with_interval(part, metric) for part in systems.values()))
         for metric, title in METRIC_TITLES.items()
     ]
+    exactly = " Accuracy counts a text as right only if all of its labels are."
+    exactly = exactly if report["task"]["multi_label"] else ""
     percent = f"{100 * config['evaluation']['confidence']:g} %"
     sentences = [f"- {entry['sentence']}" for entry in report["comparisons"].values()]
     return "\n\n".join(
@@ -154,8 +161,7 @@ def _results(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
             f"## Results on {report['n']['test']:,} test texts",
             _table(("Metric", *systems), rows),
             f"In brackets: {percent} bootstrap intervals over test texts. Lower is better for NLL, "
-            "Brier score and ECE (expected calibration error). Accuracy counts a text as right "
-            "only if all of its labels are.",
+            f"Brier score and ECE (expected calibration error).{exactly}",
             *(["\n".join(sentences)] if sentences else []),
         ]
     )

@@ -30,6 +30,10 @@ POOL_FORMS: dict[str, tuple[PoolForm, ...]] = {
     ),
 }
 METHODS = ("auto", *POOL_FORMS)
+# A full matrix has k² numbers a source: offered while they can be told from noise, and fitted in
+# seconds. Beyond, the pool with one weight a class stands in.
+MAX_MATRIX_LABELS = 40
+MIN_ROWS_PER_LABEL = 3
 
 
 @dataclass(frozen=True)
@@ -65,30 +69,35 @@ class Combiner:
 
 
 def list_candidates(
-    sources: tuple[str, ...], n: int, *, calibration: str = "auto"
+    sources: tuple[str, ...], shape: tuple[int, int], *, calibration: str = "auto"
 ) -> list[Candidate]:
-    """All candidates for these sources and n labelled rows, simple ones first."""
+    """All candidates for these sources and (n, k) targets, simple ones first."""
+    n, k = shape
+    full = k <= MAX_MATRIX_LABELS and n >= MIN_ROWS_PER_LABEL * k
     base = "temperature" if calibration == "auto" else calibration
     found = [Candidate(name, "source", (s,), calibrator=base) for s, name in enumerate(sources)]
     if calibration == "auto":
-        richer = [c for c in candidate_calibrators(n) if c not in ("identity", "temperature")]
         found += [
-            Candidate(f"{name} + {c}", "calibrated", (s,), calibrator=c)
+            Candidate(f"{name} + {calibrator}", "calibrated", (s,), calibrator)
             for s, name in enumerate(sources)
-            for c in richer
+            for calibrator in candidate_calibrators(n)
+            if calibrator != base and (full or calibrator != "matrix")
         ]
     for size in range(2, len(sources) + 1):
         for members in combinations(range(len(sources)), size):
-            found += _pools(sources, members, base)
+            found += _pools(sources, members, base, full)
     return found
 
 
-def _pools(sources: tuple[str, ...], members: tuple[int, ...], base: str) -> list[Candidate]:
+def _pools(
+    sources: tuple[str, ...], members: tuple[int, ...], base: str, full: bool
+) -> list[Candidate]:
     names = " + ".join(sources[s] for s in members)
     return [
         Candidate(_pool_name(kind, names, form), kind, members, base, form)
         for kind, forms in POOL_FORMS.items()
         for form in forms
+        if full or form.matrix != "full"
     ]
 
 
@@ -205,6 +214,14 @@ def cross_validate(
             for c, candidate in enumerate(candidates):
                 z = fitter.fit(candidate, fitted[c]).apply(evidence[:, outside], task)
                 fused[c, outside] += z
-                losses[c, outside] += task.row_loss(z, targets[outside])
+                losses[c, outside] += _row_losses(z, targets[outside], task)
     fused /= len(folds)
     return CrossValidated(tuple(candidates), task.normalise(fused), losses / len(folds))
+
+
+def _row_losses(z: np.ndarray, targets: np.ndarray, task: Task) -> np.ndarray:
+    """(n,) log-loss; NaN on missing rows."""
+    rows = evidence_present(z)
+    losses = np.full(len(z), np.nan)
+    losses[rows] = task.row_loss(z[rows], targets[rows])
+    return losses

@@ -72,7 +72,7 @@ def choose(
     """Choose the combiner for rows on which exactly `subset` (source positions) is present."""
     names = tuple(sources[s] for s in subset)
     inside = [c for c, cand in enumerate(cv.candidates) if set(cand.members) <= set(subset)]
-    rows = ~np.isnan(cv.losses[inside]).any(axis=0)
+    rows = np.isfinite(cv.losses[inside].sum(axis=0))
     if rows.sum() < MIN_COMPARED_ROWS:
         return _without_comparison(cv, names, subset, method, standard_errors, int(rows.sum()))
     factor = SMALL_SAMPLE_FACTOR if rows.sum() < SMALL_SAMPLE else 1.0
@@ -132,8 +132,8 @@ class _Table:
             return chosen, f"{best} is the only candidate"
         if chosen == self.best_single:
             return chosen, (
-                f"No combiner beat {best} alone by more than {self.standard_errors:g} standard "
-                "errors of the paired cross-validated log-loss while keeping its accuracy"
+                f"No combiner beat {best} alone by more than {self.standard_errors:g} × the "
+                "standard error of the paired cross-validated log-loss while keeping its accuracy"
             )
         gain, error = self.gain(chosen)
         return chosen, (

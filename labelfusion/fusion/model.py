@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from labelfusion.config import FusionConfig
 from labelfusion.data import make_folds
@@ -83,7 +84,9 @@ class FusionModel:
         y = indicators(targets, next(iter(by_name.values())).scores.shape[1])
         space = space or default_space(y)
         check(by_name, y, space)
-        return _fit(by_name, y, space, config or FusionConfig(), seed)
+        # The matrices are small: more BLAS threads only get in each other's way.
+        with threadpool_limits(1, user_api="blas"):
+            return _fit(by_name, y, space, config or FusionConfig(), seed)
 
     @property
     def choice(self) -> Choice:
@@ -141,6 +144,10 @@ class FusionModel:
     def alone_rule(self, source: str) -> DecisionRule:
         """The decision rule of one source by itself."""
         return self._alone[self.sources.index(source)].rule
+
+    def calibrator(self, source: str) -> str:
+        """Name of the calibrator chosen where `source` is the only one present."""
+        return self._subsets[(self.sources.index(source),)].combiner.candidate.calibrator
 
     def prior_log_odds(self) -> np.ndarray:
         """(k,) the baseline that contributions start from."""
@@ -209,7 +216,7 @@ def _fit(
             expected=" | ".join((*METHODS, *sources)),
         )
     evidence = np.stack([signal_evidence(task, s) for s in signals.values()])
-    candidates = list_candidates(sources, len(y), calibration=config.calibration)
+    candidates = list_candidates(sources, y.shape, calibration=config.calibration)
     fitter = Fitter(evidence, y, task)
     fitted = [fitter.fit(candidate) for candidate in candidates]
     cv = cross_validate(candidates, evidence, y, task, _folds(y, space, config, seed), fitted)
@@ -275,12 +282,13 @@ class _Builder:
 
 
 def _folds(y: np.ndarray, space: LabelSpace, config: FusionConfig, seed: int) -> np.ndarray:
-    """(R, n). Large samples need fewer repeats: the noise of a split falls with n."""
+    """(R, n). Large samples need fewer repeats and folds: the noise of a split falls with n."""
     if len(y) < 2:
         return np.zeros((1, len(y)), dtype=int)
     most = config.cv_repeats if len(y) < 500 else 2 if len(y) < 2000 else 1
+    folds = config.cv_folds if len(y) < 2000 else min(config.cv_folds, 3)
     repeats = range(min(config.cv_repeats, most))
-    return np.stack([make_folds(y, space, config.cv_folds, seed + 1000 * r) for r in repeats])
+    return np.stack([make_folds(y, space, folds, seed + 1000 * r) for r in repeats])
 
 
 def _by_pattern(present: np.ndarray) -> list[tuple[Subset, np.ndarray]]:

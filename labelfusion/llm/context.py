@@ -30,6 +30,7 @@ class ScoringContext:
         on_reply: shown every prompt with its reply as it came.
         id_columns: names under which a file of recorded scores may hold the ids.
         text_columns: names under which it may hold the texts.
+        must_match: whether a file of recorded scores that holds none of the rows is an error.
     """
 
     cache: AnswerCache | None = None
@@ -40,3 +41,4 @@ class ScoringContext:
     on_reply: Callable[[Prompt, Reply], None] | None = None
     id_columns: Sequence[str] = ("id",)
     text_columns: Sequence[str] = ("text",)
+    must_match: bool = True

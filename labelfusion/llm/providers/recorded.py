@@ -135,7 +135,9 @@ def _match(
             if column == by_id and by_text:
                 _check_same_texts(table, by_text, rows, position)
             return position
-    raise _no_match(table, rows, context, by_id or by_text)
+    if context.must_match:
+        raise _no_match(table, rows, context, by_id or by_text)
+    return np.full(len(rows), -1)
 
 
 def _first_column(table: Table, names: Sequence[str]) -> str | None:

@@ -1,0 +1,301 @@
+"""The whole story of a run: check, split, ML signal, LLM signals, fusion, evaluation.
+
+Knows the order of the steps and what each hands to the next. Knows no disk layout and no page: it
+tells `on_event` what happens, and takes from `store` what an interrupted run already has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelfusion.classifier import ML_SOURCE, FusedClassifier, ml_signal, score_llm
+from labelfusion.config import LLMConfig, RunConfig
+from labelfusion.data import Finding, find_problems, load_dataset, make_folds, make_split
+from labelfusion.encoders import Encoder, cross_fit, make_encoder
+from labelfusion.evaluation.intervals import SystemOutput
+from labelfusion.evaluation.metrics import probability_metrics
+from labelfusion.evaluation.report import FUSION, build_report, json_ready
+from labelfusion.fusion.decisions import DecisionRule
+from labelfusion.fusion.model import FusionModel
+from labelfusion.tasks import signal_evidence, task_for
+from labelfusion.types import (
+    Dataset,
+    Event,
+    OnEvent,
+    Prediction,
+    Rows,
+    Signal,
+    Split,
+    ignore_event,
+)
+
+SignalStore = MutableMapping[str, Signal]
+
+
+@dataclass(frozen=True)
+class FittedRun:
+    """Everything a run produced.
+
+    Attributes:
+        folds: (len(split.train),) fold of each training row in the encoder's cross-fit.
+        signals: per source over all rows of the dataset; the encoder's is out of fold on training
+            rows; rows in neither part of the split are missing.
+        test_prediction: of rows split.test, by the final model, with contributions.
+        train_prediction: of rows split.train, out of fold throughout.
+        report: the content of metrics.json.
+    """
+
+    config: RunConfig
+    dataset: Dataset
+    split: Split
+    folds: np.ndarray
+    classifier: FusedClassifier
+    signals: dict[str, Signal]
+    test_prediction: Prediction
+    train_prediction: Prediction
+    report: dict[str, Any]
+    findings: list[Finding]
+
+
+def check(config: RunConfig) -> Dataset:
+    """Read and check all of the input before anything is trained or paid.
+
+    The data and its split, recorded scores, keys and the encoder's weights.
+    Raises LabelFusionError.
+    """
+    dataset = load_dataset(config.data)
+    split = make_split(dataset, config.data, config.seed)
+    check_sources(dataset, split, config)
+    return dataset
+
+
+def check_sources(dataset: Dataset, split: Split, config: RunConfig) -> None:
+    """Raises LabelFusionError unless every source can be had for the rows of the split."""
+    used = np.concatenate([split.train, split.test])
+    for entry in config.llm:
+        if entry.provider == "recorded":
+            score_llm(entry, _rows(dataset, used), dataset.space, config)
+    if config.ml.encoder != "none":
+        make_encoder(config.ml, dataset.space, seed=config.seed, cache_dir=None)
+
+
+def fit(
+    dataset: Dataset,
+    config: RunConfig,
+    *,
+    on_event: OnEvent = ignore_event,
+    store: SignalStore | None = None,
+    cache_dir: Path | None = None,
+) -> FittedRun:
+    """Train on the training split and read the test split once.
+
+    Args:
+        dataset: from `check` or `labelfusion.data`.
+        store: signals by source over all rows of the dataset; those there are not made again, and
+            those made are put there.
+        cache_dir: where embeddings are kept; None keeps them in this process.
+
+    Raises LabelFusionError for input that cannot be used. The result depends on the seed alone.
+    """
+    on_event(Event("split", "start", "Dividing the labelled rows"))
+    split = make_split(dataset, config.data, config.seed)
+    findings = find_problems(dataset, split)
+    on_event(_split_done(split, findings))
+    store = {} if store is None else store
+    encoder, folds, signals = make_signals(dataset, split, config, on_event, store, cache_dir)
+    fusion = fit_fusion(dataset, split.train, signals, config, on_event)
+    classifier = FusedClassifier(dataset.space, encoder, fusion)
+    on_event(Event("evaluate", "start", "Reading the test split", total=len(split.test)))
+    test_signals = {name: signal.take(split.test) for name, signal in signals.items()}
+    prediction = fusion.predict(test_signals, contributions=True)
+    report = _report(dataset, split, fusion, test_signals, prediction, config)
+    on_event(Event("evaluate", "done", _headline(report), len(split.test), len(split.test)))
+    assert fusion.out_of_fold is not None
+    return FittedRun(
+        config,
+        dataset,
+        split,
+        folds,
+        classifier,
+        signals,
+        prediction,
+        fusion.out_of_fold,
+        report,
+        findings,
+    )
+
+
+def make_signals(
+    dataset: Dataset,
+    split: Split,
+    config: RunConfig,
+    on_event: OnEvent,
+    store: SignalStore,
+    cache_dir: Path | None,
+) -> tuple[Encoder | None, np.ndarray, dict[str, Signal]]:
+    """The final encoder, the folds of the training rows, and every source's signal."""
+    targets = dataset.targets[split.train]
+    folds = make_folds(targets, dataset.space, config.ml.folds, config.seed)
+    signals: dict[str, Signal] = {}
+    encoder = None
+    if config.ml.encoder != "none":
+
+        def make() -> Encoder:
+            return make_encoder(config.ml, dataset.space, seed=config.seed, cache_dir=cache_dir)
+
+        encoder = make()
+        if ML_SOURCE not in store:
+            store[ML_SOURCE] = _ml_signal(make, encoder, dataset, split, folds, on_event)
+        else:
+            _fit_encoder(encoder, dataset, split, on_event)
+        signals[ML_SOURCE] = store[ML_SOURCE]
+    for entry in config.llm:
+        if entry.name not in store:
+            store[entry.name] = _llm_signal(entry, dataset, split, config, on_event)
+        signals[entry.name] = store[entry.name]
+    return encoder, folds, signals
+
+
+def fit_fusion(
+    dataset: Dataset,
+    train: np.ndarray,
+    signals: dict[str, Signal],
+    config: RunConfig,
+    on_event: OnEvent,
+) -> FusionModel:
+    """The guarded fusion of the training rows' signals."""
+    on_event(Event("fusion", "start", "Comparing combiners by repeated cross-validation"))
+    fusion = FusionModel.fit(
+        {name: signal.take(train) for name, signal in signals.items()},
+        dataset.targets[train],
+        space=dataset.space,
+        config=config.fusion,
+        seed=config.seed,
+    )
+    choice = fusion.choice
+    on_event(Event("fusion", "done", f"Chosen: {choice.chosen}. {choice.reason}."))
+    return fusion
+
+
+def _ml_signal(
+    make: Callable[[], Encoder],
+    encoder: Encoder,
+    dataset: Dataset,
+    split: Split,
+    folds: np.ndarray,
+    on_event: OnEvent,
+) -> Signal:
+    """Out of fold on the training rows; on the test rows by `encoder`, which is fitted here."""
+    n = len(split.train)
+    on_event(Event("ml", "start", "Training the encoder", 0, n, "texts"))
+    train = _rows(dataset, split.train)
+    out_of_fold = cross_fit(make, train.texts, dataset.targets[split.train], folds, on_event)
+    _fit_encoder(encoder, dataset, split, on_event)
+    on_test = ml_signal(encoder, _rows(dataset, split.test), on_event)
+    on_event(Event("ml", "done", out_of_fold.origin, n, n, "texts"))
+    return _scattered(dataset, [(split.train, out_of_fold), (split.test, on_test)])
+
+
+def _fit_encoder(encoder: Encoder, dataset: Dataset, split: Split, on_event: OnEvent) -> None:
+    encoder.fit(_rows(dataset, split.train).texts, dataset.targets[split.train], on_event)
+
+
+def _llm_signal(
+    entry: LLMConfig, dataset: Dataset, split: Split, config: RunConfig, on_event: OnEvent
+) -> Signal:
+    used = np.concatenate([split.train, split.test])
+    scored = score_llm(entry, _rows(dataset, used), dataset.space, config, on_event)
+    return _scattered(dataset, [(used, scored)])
+
+
+def _scattered(dataset: Dataset, parts: list[tuple[np.ndarray, Signal]]) -> Signal:
+    """Signals of some rows as one signal over all rows of the dataset."""
+    first = parts[0][1]
+    scores = np.full((len(dataset), len(dataset.space)), np.nan)
+    present = np.zeros(len(dataset), dtype=bool)
+    for rows, signal in parts:
+        scores[rows], present[rows] = signal.scores, signal.present
+    return replace(first, scores=scores, present=present)
+
+
+def _rows(dataset: Dataset, positions: np.ndarray) -> Rows:
+    return Rows(ids=dataset.ids[positions].tolist(), texts=[dataset.texts[i] for i in positions])
+
+
+def _split_done(split: Split, findings: list[Finding]) -> Event:
+    return Event(
+        "split",
+        "done",
+        f"{len(split.train)} training rows, {len(split.test)} test rows",
+        data={"train": len(split.train), "test": len(split.test), "findings": len(findings)},
+    )
+
+
+def _report(
+    dataset: Dataset,
+    split: Split,
+    fusion: FusionModel,
+    signals: dict[str, Signal],
+    prediction: Prediction,
+    config: RunConfig,
+) -> dict[str, Any]:
+    """metrics.json: every source by itself and the fusion on the test rows, and the choice."""
+    targets = dataset.targets[split.test]
+    systems = {name: _alone(fusion, signal) for name, signal in signals.items()}
+    answered = float(prediction.present.any(axis=1).mean())
+    systems[FUSION] = SystemOutput(
+        prediction.probabilities,
+        prediction.decisions,
+        answered,
+        _thresholds(fusion, fusion.rule),
+    )
+    report = build_report(
+        targets, systems, dataset.space, config=config.evaluation, seed=config.seed
+    )
+    labelled = int(dataset.labelled.sum())
+    report["n"] |= {
+        "train": len(split.train),
+        "unlabelled": len(dataset) - labelled,
+        "dropped": labelled - len(split.train) - len(split.test),
+    }
+    report["choice"] = json_ready(fusion.choice.to_dict())
+    report["calibration"] = {
+        name: _calibration(fusion, signal, targets) for name, signal in signals.items()
+    }
+    return report
+
+
+def _alone(fusion: FusionModel, signal: Signal) -> SystemOutput:
+    prediction = fusion.predict_alone(signal)
+    thresholds = _thresholds(fusion, fusion.alone_rule(signal.source))
+    return SystemOutput(prediction.probabilities, prediction.decisions, signal.coverage, thresholds)
+
+
+def _thresholds(fusion: FusionModel, rule: DecisionRule) -> np.ndarray | None:
+    return rule.probabilities if fusion.space.multi_label else None
+
+
+def _calibration(fusion: FusionModel, signal: Signal, targets: np.ndarray) -> dict[str, Any]:
+    """Before (the scores as they came) and after the chosen calibrator, on present test rows."""
+    rows, name = signal.present, signal.source
+    task = task_for(fusion.space)
+    scores = fusion.choices[(name,)].candidates
+    before = task.probabilities(signal_evidence(task, signal)[rows])
+    after = fusion.predict({name: signal}).probabilities[rows]
+    metrics = {
+        when: probability_metrics(targets[rows], p, fusion.space)
+        for when, p in (("before", before), ("after", after))
+    }
+    table = [{"name": score.name, "nll": score.log_loss} for score in scores]
+    return json_ready({"chosen": fusion.calibrator(name), "candidates": table, **metrics})
+
+
+def _headline(report: dict[str, Any]) -> str:
+    metric = report["task"]["primary"]
+    figures = (f"{name} {part['metrics'][metric]:.3f}" for name, part in report["systems"].items())
+    return f"{metric}: {', '.join(figures)}"
