@@ -17,12 +17,14 @@ from labelfusion.llm.providers.base import RateLimits
 
 _START = 50.0
 _SLOWEST, _FASTEST = 0.02, 5000.0
-_MARGIN, _DECREASE = 0.95, 0.8
+_SLIGHTLY, _MUCH = 0.95, 0.8
 # Relative growth a second after a refusal, times a fifth of the seconds gone by.
-_GROWTH = 0.005
-# An estimate of the limit needs this many accepted requests since the last refusal.
+_GROWTH = 0.008
+# Accepted requests since the last refusal that make the next one no sign of being far too fast.
 _ENOUGH = 10
 _PAUSE_WITHOUT_ADVICE = 1.0
+# Advice is rounded, and a request that comes a moment early is refused again.
+_CUSHION_S = 0.03
 
 
 class RateControl:
@@ -84,14 +86,19 @@ class RateControl:
         accepted, self._sent = self._sent - 1, self._sent - 1
         if sent_at < self._epoch:
             return  # sent before the rate was lowered: says nothing of the new one
-        known = accepted / max(1.0, now + pause - self._epoch) if accepted >= _ENOUGH else None
-        slower = self._rate * _DECREASE
-        self._slow_to(slower if known is None else min(known * _MARGIN, self._rate * _MARGIN))
+        self._slow_to(self._lower(accepted, now - self._epoch, pause))
         self._epoch, self._sent = now, 0
+
+    def _lower(self, accepted: int, seconds: float, pause: float) -> float:
+        """The rate after a refusal: a little lower, or much where that was just tried."""
+        if self._base is None and accepted >= _ENOUGH:
+            # What was let through until the provider is ready again is what it allows.
+            return min(self._rate, accepted / max(1.0, seconds + pause)) * _SLIGHTLY
+        return self._rate * (_SLIGHTLY if accepted >= _ENOUGH else _MUCH)
 
     def pause(self, seconds: float) -> None:
         """The provider asks to be left alone, without saying that it was asked too fast."""
-        self._resume = max(self._resume, self._clock() + seconds)
+        self._resume = max(self._resume, self._clock() + seconds + _CUSHION_S)
 
     def _slow_to(self, rate: float) -> None:
         self._rate = self._base = max(_SLOWEST, min(rate, self._rate))
