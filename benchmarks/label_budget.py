@@ -32,15 +32,6 @@ SYSTEMS = ("ml", "llm", "fusion", "paper-style MLP")
 ASPECTS = (
     "comfort", "durability", "app_experience", "content", "value", "support", "setup", "results",
 )  # fmt: skip
-    "comfort",
-    "durability",
-    "app_experience",
-    "content",
-    "value",
-    "support",
-    "setup",
-    "results",
-]
 
 
 @dataclass(frozen=True)
