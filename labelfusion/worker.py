@@ -97,6 +97,7 @@ def _fit(
     on_event: OnEvent,
     dataset: Dataset | None,
 ) -> FittedRun:
+    from labelfusion.llm import scoring_session
     from labelfusion.pipeline import check, fit
 
     recorder.set(state="running", started=now())
@@ -105,7 +106,15 @@ def _fit(
     dataset = dataset or check(config)
     recorder.set(data={**recorder.status.data, "rows": len(dataset)})
     store = SignalStore(folder.signals, dataset.ids, dataset.space.names)
-    fitted = fit(dataset, config, on_event=on_event, store=store, cache_dir=workspace.cache)
+    with scoring_session(config, workspace, folder.id) as context:
+        fitted = fit(
+            dataset,
+            config,
+            on_event=on_event,
+            store=store,
+            cache_dir=workspace.cache,
+            context=context,
+        )
     on_event(Event("save", "start", "Writing the run"))
     save(folder, fitted, recorder.status.data)
     on_event(Event("save", "done", "The run is written"))

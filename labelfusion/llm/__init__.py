@@ -8,9 +8,17 @@ from __future__ import annotations
 from labelfusion.config import LLMConfig
 from labelfusion.llm.context import ScoringContext
 from labelfusion.llm.examples import TrainingTexts
+from labelfusion.llm.session import asks, check_entry, scoring_session
 from labelfusion.types import LabelSpace, OnEvent, Rows, Signal, ignore_event
 
-__all__ = ["ScoringContext", "TrainingTexts", "score_rows"]
+__all__ = [
+    "ScoringContext",
+    "TrainingTexts",
+    "asks",
+    "check_entry",
+    "score_rows",
+    "scoring_session",
+]
 
 
 def score_rows(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +90,7 @@ class ExamplePicker:
         return (vectoriser.transform(texts) @ vectors.T).toarray()
 
     @cached_property
-    def _index(self):
+    def _index(self) -> tuple[Any, Any]:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         # Character n-grams need no language, no tokenizer and no minimum length.
