@@ -132,9 +132,11 @@ class Scorer:
             self._keep(by_id[name], scores)
         for name, problem in parsed.problems.items():
             self._again([by_id[name]], problem)
-        broken = parsed.truncated or reply.finish == "truncated"
-        (self._size.trouble if broken else self._size.clean)()
-        return "truncated" if broken else ("partial" if parsed.problems else "ok")
+        if parsed.broken or reply.finish == "truncated":
+            self._size.trouble()
+            return "truncated" if reply.finish == "truncated" else "broken"
+        self._size.clean()
+        return "partial" if parsed.problems else "ok"
 
     def _parse(self, reply: Reply, by_id: Mapping[str, Task]) -> Parsed:
         plan = self._plan
