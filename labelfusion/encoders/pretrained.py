@@ -61,7 +61,7 @@ def find_pretrained(encoder: str, memo: ByteCache) -> Pretrained:
             encoder) not the published weights.
     """
     if encoder == DEFAULT_ENCODER:
-        model = _described(DEFAULT_MODEL, encoder, _default_folder(), memo)
+        model = _described(DEFAULT_MODEL, encoder, default_folder(), memo)
         _check_default(model.folder / WEIGHTS, memo)
         return model
     folder = Path(encoder).expanduser().resolve()
@@ -145,7 +145,7 @@ def file_sha256(path: Path, memo: ByteCache) -> str:
     return known.hex()
 
 
-def _default_folder() -> Path:
+def default_folder() -> Path:
     spec = importlib.util.find_spec(DEFAULT_PACKAGE)
     places = (spec.submodule_search_locations if spec else None) or []
     for place in places:

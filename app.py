@@ -1,0 +1,119 @@
+"""Overview: what LabelFusion is, what there is, and the way in."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from labelfusion import jobs
+from labelfusion.config import MLConfig, RunConfig
+from labelfusion.surroundings import look_around
+from labelfusion.ui import state, widgets
+from labelfusion.ui.charts import system_name
+from labelfusion.ui.tables import metric_called
+
+INTRO = (
+    "LabelFusion trains a text encoder on your labelled texts, adds the scores of an LLM, and "
+    "fuses the two.  \nIt shows how right each one is on texts it has not seen, and keeps the "
+    "fusion only where it is better."
+)
+LAST_RUNS = 5
+
+
+def try_sample() -> None:
+    """Copy the sample tickets into the workspace and train on them in the background."""
+    stored = state.store().add_sample("tickets")
+    scores = stored.scores_config()
+    config = RunConfig(
+        name=stored.name, data=stored.config, ml=MLConfig(), llm=[scores] if scores else []
+    )
+    run_id = jobs.start(state.workspace(), config, name=stored.name)
+    st.switch_page("pages/jobs.py", query_params={"run": run_id, "dataset": stored.name})
+
+
+def way_in() -> None:
+    clicked = st.button("Try it on the sample tickets", type="primary")
+    st.caption(
+        "460 synthetic support tickets in 7 labels, with LLM scores made beforehand: needs no key "
+        "and no internet, and takes about a minute."
+    )
+    if clicked:
+        try_sample()
+
+
+def under_way(runs: pd.DataFrame) -> None:
+    st.subheader("Jobs under way", anchor=False)
+    active = runs[runs["state"].isin(["queued", "running"])]
+    if active.empty:
+        st.caption("None. A job is started on the Train page.")
+    for run in active.to_dict("records"):
+        label = f"{run['name']}: {run['state']}"
+        st.page_link("pages/jobs.py", label=f"{label} →", query_params={"run": run["id"]})
+
+
+def last_runs(runs: pd.DataFrame) -> None:
+    st.subheader("Last runs", anchor=False)
+    finished = runs[runs["state"] == "finished"].head(LAST_RUNS)
+    if finished.empty:
+        widgets.empty("No run is finished yet.", "pages/train.py", "Train one")
+        return
+    for run in finished.to_dict("records"):
+        with st.container(border=True):
+            headline(run)
+    history(runs[runs["state"] == "finished"])
+
+
+def headline(run: dict) -> None:
+    """A run: its name as a link, the fusion's figure and the best source's."""
+    metric = metric_called(run["metric"])
+    when = f"{run['created'][:16].replace('T', ' ')} UTC, {run['test']:,.0f} test texts"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        target = {"run": run["id"]}
+        st.page_link("pages/results.py", label=f"**{run['name']}** →", query_params=target)
+        st.caption(when)
+    gain = None
+    fused, source = st.columns(2)
+    if pd.notna(run["best_source_value"]):
+        gain = metric.show_difference(run["fusion"] - run["best_source_value"])
+        best = f"Best source: {system_name(run['best_source'])}"
+        source.metric(best, metric.show(run["best_source_value"]))
+    fused.metric(f"Fusion: {metric.name}", metric.show(run["fusion"]), gain)
+
+
+def history(finished: pd.DataFrame) -> None:
+    columns = ["id", "name", "created", "metric", "fusion", "best_source", "best_source_value"]
+    with st.expander(f"All {len(finished)} finished runs as a table"):
+        widgets.table(finished[columns], "runs")
+
+
+def data_sets() -> None:
+    st.subheader("Data sets", anchor=False)
+    stored = state.store().list()
+    if not stored:
+        widgets.empty("There is no data set yet.", "pages/data.py", "Upload a file")
+    for one in stored:
+        scores = f", LLM scores for {one.scores.covered:,}" if one.scores else ""
+        st.page_link("pages/data.py", label=f"**{one.name}** →", query_params={"dataset": one.name})
+        st.caption(f"{one.version.rows:,} rows, version {one.current}{scores}")
+
+
+def surroundings() -> None:
+    st.subheader("This computer", anchor=False)
+    for check in look_around(state.workspace()):
+        mark = "✓" if check.ok else "✗"
+        remedy = f"  \n{widgets.escape(check.remedy)}" if check.remedy else ""
+        st.caption(f"{mark} **{check.name}**: {widgets.escape(check.found)}{remedy}")
+    st.caption(f"Workspace: {widgets.escape(str(state.workspace().root))}")
+
+
+with widgets.page("Overview", INTRO):
+    way_in()
+    st.divider()
+    all_runs = state.manager().list()
+    under_way(all_runs)
+    last_runs(all_runs)
+    left, right = st.columns(2, gap="large")
+    with left:
+        data_sets()
+    with right:
+        surroundings()

@@ -1,0 +1,80 @@
+"""The command `labelfusion`: parse, call, print.
+
+Knows arguments, exit codes and how results and errors are shown; the work is done elsewhere. The
+modules of the commands import nothing heavy before they are called, so that help is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from labelfusion import __version__
+from labelfusion.cli import (
+    app_command,
+    create_config,
+    doctor,
+    fuse,
+    predict,
+    runs,
+    train,
+)
+from labelfusion.cli.output import report_unexpected
+from labelfusion.errors import LabelFusionError
+
+app = typer.Typer(
+    name="labelfusion",
+    help="Fuse a text encoder and LLMs into better labels.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"labelfusion {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[  # noqa: ARG001 - typer calls back
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    if debug:
+        sys.excepthook = sys.__excepthook__
+
+
+app.command("create-config")(create_config.create_config)
+app.command()(train.train)
+app.command()(predict.predict)
+app.command()(fuse.fuse)
+app.add_typer(runs.app, name="runs")
+app.command("app")(app_command.app)
+app.command()(doctor.doctor)
+
+
+def main() -> int:
+    """Run the command line. Returns the exit code of an error; exits on its own otherwise.
+
+    0 done, 1 failed, 2 the input cannot be used, 130 interrupted by Ctrl-C.
+    """
+    sys.excepthook = report_unexpected
+    try:
+        get_command(app)(prog_name="labelfusion")
+    except LabelFusionError as error:
+        if sys.excepthook is sys.__excepthook__:
+            raise
+        typer.echo(f"labelfusion: {error}", err=True)
+        return error.exit_code
+    return 0

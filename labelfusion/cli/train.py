@@ -1,0 +1,100 @@
+"""`labelfusion train`: do a run in the foreground, or go on with one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from labelfusion.cli.output import Progress, figures, print_json
+
+if TYPE_CHECKING:
+    from labelfusion.runs import RunFolder
+    from labelfusion.types import Dataset
+    from labelfusion.workspace import Workspace
+
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of runs and caches; else LABELFUSION_WORKSPACE, else ./labelfusion_workspace."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def train(
+    config: Annotated[Path | None, typer.Option(help="The run's configuration, YAML.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. ml.folds=3."),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run: id, folder or 'last'.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Train, fuse and evaluate; everything is kept in a run folder."""
+    from labelfusion.runs import ResultsManager
+    from labelfusion.worker import work
+    from labelfusion.workspace import Workspace
+
+    space = Workspace.at(workspace)
+    progress = Progress()
+    if resume is not None:
+        _only_resume(config, set_)
+        folder, dataset = ResultsManager(space).open(resume).folder, None
+    else:
+        folder, dataset = _new_run(space, config, set_ or [])
+    typer.echo(f"Run {folder.id} in {folder.path}", err=True)
+    try:
+        fitted = work(folder, space, on_event=progress, dataset=dataset)
+    finally:
+        progress.close()
+    if json:
+        print_json(_result(folder, fitted.report))
+    else:
+        _print_summary(folder, fitted.report)
+
+
+def _only_resume(config: Path | None, overrides: list[str] | None) -> None:
+    if config is not None or overrides:
+        raise typer.BadParameter("a run goes on with its own config: give --resume alone")
+
+
+def _new_run(
+    workspace: Workspace, path: Path | None, overrides: list[str]
+) -> tuple[RunFolder, Dataset]:
+    from labelfusion.config import RunConfig
+    from labelfusion.pipeline import check
+    from labelfusion.runs import create_run
+
+    if path is None:
+        raise typer.BadParameter("give --config PATH, or --resume RUN")
+    config = RunConfig.load(path).with_overrides(overrides).anchored(Path.cwd())
+    # Checked first, so that input that cannot be used leaves no run behind.
+    dataset = check(config)
+    return create_run(workspace, config), dataset
+
+
+def _result(folder: RunFolder, report: dict[str, Any]) -> dict[str, Any]:
+    systems = {name: figures(system) for name, system in report["systems"].items()}
+    return {
+        "run": str(folder.path),
+        "fusion": systems.pop("fusion"),
+        "sources": systems,
+        "chosen": report["choice"]["chosen"],
+        "reason": report["choice"]["reason"],
+        "candidates": report["choice"]["candidates"],
+        "n": report["n"],
+    }
+
+
+def _print_summary(folder: RunFolder, report: dict[str, Any]) -> None:
+    typer.echo(f"{'system':<12} {'accuracy':>9} {'macro_f1':>9} {'nll':>9}")
+    for name, system in report["systems"].items():
+        cells = ("–" if v is None else f"{v:.4f}" for v in figures(system).values())
+        typer.echo(f"{name:<12} " + " ".join(f"{cell:>9}" for cell in cells))
+    typer.echo(f"Chosen: {report['choice']['chosen']}. {report['choice']['reason']}")
+    typer.echo(f"Run: {folder.path}")

@@ -1,0 +1,142 @@
+"""Background jobs: runs in processes of their own, which outlive whoever started them.
+
+A job is `python -m labelfusion train --resume <run folder>`, so a job and a shell run are the same
+thing. Knows processes and run folders; the work itself is `labelfusion.worker`'s. Keys reach a job
+by its environment only.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from labelfusion.config import RunConfig
+from labelfusion.errors import RunError
+from labelfusion.queueing import give_up, held, reserve
+from labelfusion.runs import ResultsManager, RunFolder, Status, create_run, read_status
+from labelfusion.runs.status import end_process, now, write_status
+from labelfusion.workspace import Workspace
+
+LAUNCHER: tuple[str, ...] = (sys.executable, "-m", "labelfusion")
+GRACE_SECONDS = 10.0
+# Children that have ended stay zombies until their parent asks for them.
+_children: list[subprocess.Popen[bytes]] = []
+
+
+def start(workspace: Workspace, config: RunConfig, *, name: str | None = None) -> str:
+    """Create a run and a process that works on it when its turn comes; returns the run's id.
+
+    Raises:
+        InputError: a file named in the config cannot be read.
+    """
+    folder = create_run(workspace, config, name=name)
+    _spawn(folder, workspace)
+    return folder.id
+
+
+def status(workspace: Workspace, run_id: str) -> Status:
+    """The run's status as it is now. Raises RunError."""
+    _reap()
+    return read_status(_folder(workspace, run_id))
+
+
+def active(workspace: Workspace) -> list[Status]:
+    """Status of the runs that wait or work, oldest first; runs that cannot be read are left out."""
+    _reap()
+    rows = ResultsManager(workspace).list()
+    ids = rows.loc[rows["state"].isin(("queued", "running")), "id"]
+    return [read_status(_folder(workspace, run_id)) for run_id in reversed(ids.tolist())]
+
+
+def cancel(workspace: Workspace, run_id: str, *, grace_s: float = GRACE_SECONDS) -> Status:
+    """End a run that waits or works: SIGTERM, SIGKILL after `grace_s` seconds.
+
+    What it has computed and paid for stays in its folder and the cache, for a resume.
+    Raises RunError if the run neither waits nor works.
+    """
+    folder = _folder(workspace, run_id)
+    before = status(workspace, run_id)
+    if not before.active:
+        raise RunError(f"The run is {before.state}", where=run_id, expected="queued or running")
+    folder.cancel_request.touch()
+    # The process may have come up since; the request is seen by one that has not.
+    end_process(read_status(folder), grace_s)
+    give_up(workspace.queue, before.order)
+    return status(workspace, run_id)
+
+
+def resume(workspace: Workspace, run_id: str) -> str:
+    """Go on with a run that failed, was cancelled or interrupted, under the same id.
+
+    Raises RunError if it is finished, waits or works.
+    """
+    folder = _folder(workspace, run_id)
+    with held(folder.lock) as mine:
+        before = status(workspace, run_id)
+        if not mine or before.active or before.state == "finished":
+            raise RunError(
+                f"The run is {before.state}",
+                where=run_id,
+                expected="failed, cancelled or interrupted",
+                remedy="Retry repeats a run as a new one",
+            )
+        folder.cancel_request.unlink(missing_ok=True)
+        queued = replace(before, state="queued", pid=None, pid_created=None, heartbeat=now())
+        write_status(folder, replace(queued, error=None, finished=None))
+    _spawn(folder, workspace)
+    return run_id
+
+
+def retry(workspace: Workspace, run_id: str) -> str:
+    """A new run with the config of an old one, whatever became of it; returns the new id."""
+    old = ResultsManager(workspace).open(run_id)
+    return start(workspace, old.config, name=old.status.name)
+
+
+def wait(workspace: Workspace, run_id: str, *, timeout_s: float) -> Status:
+    """The status once the run neither waits nor works. Raises TimeoutError after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while (now_is := status(workspace, run_id)).active:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"run {run_id} is still {now_is.state} after {timeout_s:g} s")
+        time.sleep(0.1)
+    return now_is
+
+
+def _folder(workspace: Workspace, run_id: str) -> RunFolder:
+    return ResultsManager(workspace).open(run_id).folder
+
+
+def _spawn(folder: RunFolder, workspace: Workspace) -> None:
+    command = [*LAUNCHER, "train", "--resume", str(folder.path), "--workspace", str(workspace.root)]
+    _reap()
+    # Before the process is up, so that jobs take turns in the order in which they were started.
+    reserve(workspace.queue, read_status(folder).order)
+    with folder.log.open("ab") as log:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            close_fds=True,
+            start_new_session=True,
+            env=_environment(),
+        )
+    _children.append(child)
+
+
+def _environment() -> dict[str, str]:
+    """The present one, by which keys reach the job; a source tree is found as it was found here."""
+    home = Path(__file__).resolve().parent.parent
+    if home.name in ("site-packages", "dist-packages"):
+        return dict(os.environ)
+    path = os.pathsep.join(filter(None, [str(home), os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PYTHONPATH": path}
+
+
+def _reap() -> None:
+    _children[:] = [child for child in _children if child.poll() is None]

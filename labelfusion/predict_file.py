@@ -1,0 +1,125 @@
+"""Label the rows of a file with a finished run's model.
+
+Puts reading, scoring and the classifier together, and writes the result as a table. Does not train.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from labelfusion.classifier import FusedClassifier, score_llm
+from labelfusion.config import LLMConfig, RunConfig
+from labelfusion.data import read_rows
+from labelfusion.errors import InputError
+from labelfusion.files import write_atomically
+from labelfusion.runs import Run
+from labelfusion.runs.save import prediction_frame
+from labelfusion.types import OnEvent, Rows, Signal, ignore_event
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+def predict_file(
+    run: Run,
+    path: Path,
+    *,
+    scores: Path | None = None,
+    use_llm: bool = True,
+    contributions: bool = False,
+    cache_dir: Path | None = None,
+    on_event: OnEvent = ignore_event,
+) -> pd.DataFrame:
+    """The file's columns, then prediction, p_<label>, <source>_present and contributions if asked.
+
+    Args:
+        scores: recorded scores of the first LLM source for these rows; they must hold some of
+            them. Without it a recorded source is looked up in the run's own file of scores.
+        use_llm: False leaves every LLM source missing, and asks and pays nothing.
+
+    Raises LabelFusionError for input that cannot be used.
+    """
+    config = run.config
+    table, rows = read_rows(path, config.data)
+    classifier = run.model(cache_dir)
+    signals = _llm_signals(classifier, rows, config, scores, on_event) if use_llm else {}
+    prediction = classifier.predict(rows, signals, on_event=on_event, contributions=contributions)
+    return _joined(table.frame, prediction_frame(prediction), table.name)
+
+
+def _llm_signals(
+    classifier: FusedClassifier,
+    rows: Rows,
+    config: RunConfig,
+    scores: Path | None,
+    on_event: OnEvent,
+) -> dict[str, Signal]:
+    entries = list(config.llm)
+    if scores is not None:
+        entries[:1] = [_recorded(entries, scores)]
+    return {
+        entry.name: score_llm(
+            entry,
+            rows,
+            classifier.space,
+            config,
+            on_event,
+            must_match=scores is not None and entry is entries[0],
+        )
+        for entry in entries
+    }
+
+
+def _recorded(entries: list[LLMConfig], scores: Path) -> LLMConfig:
+    if not entries:
+        raise InputError(
+            "The run has no LLM source, so scores have no use",
+            where=str(scores),
+            remedy="Leave --scores out",
+        )
+    return entries[0].model_copy(update={"provider": "recorded", "path": str(scores)})
+
+
+def _joined(given: pd.DataFrame, made: pd.DataFrame, name: str) -> pd.DataFrame:
+    both = [column for column in made.columns if column in given.columns]
+    if both:
+        raise InputError(
+            "The file already has columns that the prediction would write",
+            where=name,
+            found=", ".join(both[:5]),
+            remedy="Rename or remove them",
+        )
+    return pd.concat([given.reset_index(drop=True), made], axis=1)
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Raise InputError unless a table may be written to `path`."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            "The kind of the output file is unknown",
+            where=str(path),
+            expected=f"a name that ends with {', '.join(SUFFIXES)}",
+            found=path.suffix or "no ending",
+        )
+    if path.exists() and not force:
+        raise InputError(
+            "The output file exists", where=str(path), remedy="Give --force to replace it"
+        )
+    if not path.parent.is_dir():
+        raise InputError("The output's folder does not exist", where=str(path.parent))
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table as its name's ending says, atomically and with every digit."""
+    suffix = path.suffix.lower()
+
+    def write(to: Path) -> None:
+        if suffix == ".parquet":
+            frame.to_parquet(to, index=False)
+        elif suffix == ".jsonl":
+            frame.to_json(to, orient="records", lines=True, force_ascii=False, double_precision=15)
+        else:
+            frame.to_csv(to, index=False, sep="\t" if suffix == ".tsv" else ",")
+
+    write_atomically(path, write)

@@ -1,0 +1,115 @@
+"""New run folders: a unique id, the config, and the fingerprints of what was read.
+
+Does not start anything and does not read what is inside the data.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+import unicodedata
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from labelfusion.config import RunConfig
+from labelfusion.errors import InputError, RunError
+from labelfusion.files import TEMPORARY, sha256, write_text
+from labelfusion.runs.folder import RunFolder
+from labelfusion.runs.status import Status, now, write_status
+from labelfusion.workspace import Workspace
+
+
+def create_run(workspace: Workspace, config: RunConfig, *, name: str | None = None) -> RunFolder:
+    """Make the folder of a new run, in state queued.
+
+    The folder appears under its id complete, so that nobody ever reads half of it, and two runs
+    created at the same moment get different ids.
+
+    Raises:
+        InputError: if a file named in the config cannot be read.
+    """
+    config = config.anchored(Path.cwd())
+    name = name or config.name or Path(config.data.path or "run").stem
+    data, scores = fingerprints(config)
+    workspace.runs.mkdir(parents=True, exist_ok=True)
+    prepared = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=workspace.runs))
+    try:
+        prepared.chmod(0o755)
+        write_text(prepared / "config.yaml", config.to_yaml())
+        status = Status(
+            id="",
+            name=name,
+            state="queued",
+            created=now(),
+            heartbeat=now(),
+            data=data,
+            scores=scores,
+        )
+        return _publish(prepared, workspace, status)
+    finally:
+        shutil.rmtree(prepared, ignore_errors=True)
+
+
+def _publish(prepared: Path, workspace: Workspace, status: Status) -> RunFolder:
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(status.name)}"
+    for number in range(1, 10_000):
+        folder = RunFolder(workspace.runs / (stem if number == 1 else f"{stem}-{number}"))
+        command = f"labelfusion train --config {folder.config}"
+        write_status(RunFolder(prepared), replace(status, id=folder.id, command=command))
+        try:
+            # Fails where a folder with content is, even if it came a moment ago.
+            prepared.rename(folder.path)
+        except OSError:
+            if folder.path.exists():
+                continue
+            raise
+        return folder
+    raise RunError("No free run id was found", where=str(workspace.runs), found=stem)
+
+
+def _slug(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "run"
+
+
+def fingerprints(config: RunConfig) -> tuple[dict[str, object], dict[str, str]]:
+    """`data` and `scores` of a Status for the files that `config` names. Raises InputError."""
+    data: dict[str, object] = {}
+    if config.data.path:
+        data = {"path": config.data.path, "sha256": _hash(config.data.path), "rows": None}
+    recorded = [entry.path for entry in config.llm if entry.provider == "recorded" and entry.path]
+    return data, {path: _hash(path) for path in recorded}
+
+
+def _hash(path: str) -> str:
+    try:
+        return sha256(Path(path))
+    except OSError as error:
+        raise InputError(
+            "The file cannot be read",
+            where=path,
+            found=error.strerror or str(error),
+            remedy="Check the path in the config",
+        ) from None
+
+
+def check_unchanged(folder: RunFolder, status: Status, config: RunConfig) -> None:
+    """Raise RunError if a file the run began with is not the same any more."""
+    data, scores = fingerprints(config)
+    before = dict(status.scores)
+    after = dict(scores)
+    if status.data:
+        before[str(status.data.get("path"))] = status.data.get("sha256", "")
+    if data:
+        after[str(data["path"])] = str(data["sha256"])
+    changed = [path for path in before if after.get(path) != before[path]]
+    if changed:
+        raise RunError(
+            "A file has changed since the run began, so what the run holds does not fit it",
+            where=changed[0],
+            expected=f"sha256 {before[changed[0]][:12]}…",
+            found=f"sha256 {after.get(changed[0], 'none')[:12]}…",
+            remedy=f"Restore it, or start anew: labelfusion train --config {folder.config}",
+        )

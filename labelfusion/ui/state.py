@@ -1,0 +1,150 @@
+"""What the pages share: the workspace, the query string, and stored things read once.
+
+The query string is the truth about what is shown, so that every link opens cold; the session only
+remembers it from page to page.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from labelfusion.config import DataConfig
+from labelfusion.datasets import DatasetStore
+from labelfusion.files import sha256
+from labelfusion.runs import ResultsManager, Run, RunFolder
+from labelfusion.workspace import Workspace
+
+if TYPE_CHECKING:
+    from labelfusion.data import Table
+    from labelfusion.types import Dataset
+
+REMEMBERED = ("dataset", "run")
+SLOW_IMPORTS = ("pandas", "pyarrow.parquet", "altair", "plotly.graph_objects")
+
+
+def workspace() -> Workspace:
+    """The folder with runs, data sets and cache, as the command line finds it."""
+    return Workspace.at()
+
+
+def store() -> DatasetStore:
+    return DatasetStore(workspace())
+
+
+def manager() -> ResultsManager:
+    return ResultsManager(workspace())
+
+
+def param(name: str) -> str | None:
+    """A query parameter; `dataset` and `run` are remembered from page to page."""
+    value = st.query_params.get(name)
+    if value and name in REMEMBERED:
+        st.session_state[f"current_{name}"] = value
+    return value or st.session_state.get(f"current_{name}")
+
+
+def set_param(name: str, value: str | None) -> None:
+    """Put `value` in the address, or take it out, and remember that."""
+    if value is None:
+        st.query_params.pop(name, None)
+    else:
+        st.query_params[name] = value
+    st.session_state[f"current_{name}"] = value
+
+
+def choose(label: str, name: str, options: Mapping[str, str]) -> str:
+    """A select box that is the query parameter `name`; `options` says how each value reads.
+
+    Returns the address' own value even if it is no option, for the caller to say so; a remembered
+    value that is gone gives way to the first option.
+    """
+    wanted, first = param(name) or "", next(iter(options))
+    in_address = name in st.query_params
+    chosen = wanted if wanted in options or in_address else first
+    key = f"choose_{name}"
+    st.session_state[key] = chosen if chosen in options else None
+    st.selectbox(
+        label,
+        list(options),
+        key=key,
+        format_func=lambda value: options.get(value, str(value)),
+        on_change=lambda: set_param(name, st.session_state[key]),
+        placeholder="Choose one that exists",
+    )
+    set_param(name, chosen)
+    return chosen
+
+
+def open_run(run_id: str) -> Run:
+    """A stored run, whose parts are read from disk once until they change. Raises RunError."""
+    folder = manager().open(run_id).folder
+    stamp = folder.metrics.stat().st_mtime if folder.metrics.is_file() else 0.0
+    return _run(str(folder.path), stamp)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _run(path: str, stamp: float) -> Run:  # noqa: ARG001 - the stamp is part of the cache's key
+    return Run(RunFolder(Path(path)))
+
+
+def open_table(config: DataConfig) -> Table:
+    """The table a data config names, read once until the file changes. Raises InputError."""
+    return _table(
+        config.path or "", config.encoding, config.delimiter, config.sheet, _stamp(config)
+    )
+
+
+def open_dataset(config: DataConfig) -> Dataset:
+    """The data set a config describes, read once until file or config change. Raises InputError."""
+    return _dataset(config.model_dump_json(), _stamp(config))
+
+
+def _stamp(config: DataConfig) -> float:
+    path = Path(config.path or "")
+    return path.stat().st_mtime if path.is_file() else 0.0
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the file")
+def _table(
+    path: str,
+    encoding: str | None,
+    delimiter: str | None,
+    sheet: str | None,
+    stamp: float,  # noqa: ARG001 - part of the cache's key
+) -> Table:
+    from labelfusion.data import read_table
+
+    return read_table(path, encoding=encoding, delimiter=delimiter, sheet=sheet)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the data")
+def _dataset(config: str, stamp: float) -> Dataset:  # noqa: ARG001 - part of the cache's key
+    from labelfusion.data import dataset_from_table
+
+    read = DataConfig.model_validate_json(config)
+    return dataset_from_table(open_table(read), read)
+
+
+@st.cache_resource(show_spinner=False)
+def warm_imports() -> threading.Thread:
+    """Import what charts and tables need while the first page is being read; once a server."""
+    thread = threading.Thread(target=lambda: [import_module(n) for n in SLOW_IMPORTS], daemon=True)
+    thread.start()
+    return thread
+
+
+def data_is_there(run: Run) -> bool:
+    """Whether the run's data file is still the one it was made from."""
+    path = Path(run.config.data.path or "")
+    return path.is_file() and _digest(str(path), path.stat().st_mtime) == run.status.data["sha256"]
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _digest(path: str, stamp: float) -> str:  # noqa: ARG001 - the stamp is part of the cache's key
+    return sha256(Path(path))

@@ -1,0 +1,199 @@
+"""What every page is made of: page frame, sidebar, figures, tables, empty states, errors.
+
+Draws with Streamlit. Reads no run itself and computes nothing that a table or figure shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import streamlit as st
+
+from labelfusion.errors import LabelFusionError
+from labelfusion.ui import state
+from labelfusion.ui.tables import safe_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from labelfusion.ui.charts import Chart
+
+ICON = str(Path(__file__).parent / "assets" / "logo.svg")
+# The sidebar's list, in working order: file and what it is called.
+PAGES = (
+    ("app.py", "Overview"),
+    ("pages/data.py", "Data"),
+    ("pages/train.py", "Train"),
+    ("pages/jobs.py", "Jobs"),
+    ("pages/results.py", "Results"),
+)
+PAGE_ROWS = 50
+T = TypeVar("T")
+
+
+@contextmanager
+def page(title: str, intro: str) -> Iterator[None]:
+    """Frame of a page: settings, sidebar and heading; errors inside become sentences."""
+    # Before anything else: the icon must be known before the first navigation.
+    st.set_page_config(page_title=f"{title} · LabelFusion", page_icon=ICON, layout="wide")
+    state.warm_imports()
+    with errors_as_sentences():
+        sidebar()
+        st.title(title, anchor=False)
+        st.markdown(intro)
+        _say_what_was_told()
+        yield
+
+
+@contextmanager
+def errors_as_sentences() -> Iterator[None]:
+    """Show what LabelFusion or the disk refuses as a message. Anything else is a bug: raised."""
+    try:
+        yield
+    except LabelFusionError as error:
+        show_error(error)
+    except OSError as error:
+        st.error(
+            f"The disk refused: {error.strerror or error} ({error.filename or 'no file named'}). "
+            "Free some space or check the folder's permissions, then try again."
+        )
+
+
+def guarded(draw: Callable[[], None]) -> Callable[[], None]:
+    """`draw` with its errors as sentences, for fragments, which run outside the page's frame."""
+
+    @wraps(draw)
+    def safe() -> None:
+        with errors_as_sentences():
+            draw()
+
+    return safe
+
+
+def show_error(error: LabelFusionError) -> None:
+    """An error in its parts: what is wrong and where, then expected, found and the remedy."""
+    lines = [f"**{escape(error.problem)}**" + (f" ({escape(error.where)})" if error.where else "")]
+    parts = (("Expected", error.expected), ("Found", error.found), ("What to do", error.remedy))
+    lines += [f"{name}: {escape(text)}" for name, text in parts if text]
+    st.error("  \n".join(lines))
+
+
+def escape(text: str) -> str:
+    """User text that Markdown shows as it is."""
+    for mark in "\\`*_[]$<>#~|:":
+        text = text.replace(mark, "\\" + mark)
+    return text
+
+
+def sidebar() -> None:
+    """The pages in working order, then the current data set and run."""
+    dataset, run = state.param("dataset"), state.param("run")
+    query = {key: value for key, value in (("dataset", dataset), ("run", run)) if value}
+    with st.sidebar:
+        st.logo(ICON, size="large")
+        st.markdown("**LabelFusion**")
+        for path, name in PAGES:
+            st.page_link(path, label=name, query_params=query)
+        st.divider()
+        st.caption(f"Data set: {escape(dataset) if dataset else 'none chosen'}")
+        st.caption(f"Run: {escape(run) if run else 'none chosen'}")
+
+
+def empty(message: str, page_path: str | None = None, label: str | None = None) -> None:
+    """An empty state: what is not here and what to do next."""
+    st.info(message)
+    if page_path and label:
+        st.page_link(page_path, label=f"{label} →")
+
+
+def show_chart(chart: Chart, key: str, *, selectable: str | None = None) -> Any:
+    """A figure with its reading and its data as a table; returns the selection if `selectable`."""
+    import altair as alt
+
+    event = None
+    if isinstance(chart.figure, alt.TopLevelMixin):
+        event = _altair(chart, key, selectable)
+    else:
+        config = {"displaylogo": False}
+        st.plotly_chart(chart.figure, width="stretch", key=key, alt=chart.alt, config=config)
+    st.caption(escape(chart.reading))
+    with st.expander("The figure's data as a table"):
+        table(chart.table, f"{key}_data")
+    return event
+
+
+def _altair(chart: Chart, key: str, selectable: str | None) -> Any:
+    figure: Any = chart.figure
+    if not selectable:
+        return st.altair_chart(figure, width="stretch", key=key, alt=chart.alt)
+    return st.altair_chart(
+        figure,
+        width="stretch",
+        key=key,
+        alt=chart.alt,
+        on_select="rerun",
+        selection_mode=[selectable],
+    )
+
+
+def table(
+    rows: pd.DataFrame,
+    key: str,
+    *,
+    columns: Mapping[str, Any] | None = None,
+    name: str | None = None,
+) -> None:
+    """A table that sorts and searches, in pages of PAGE_ROWS, with a safe CSV of all its rows."""
+    if rows.empty:
+        st.caption("No rows.")
+        return
+    st.dataframe(
+        _page_of(rows, key), hide_index=True, width="stretch", column_config=dict(columns or {})
+    )
+    st.download_button(
+        f"Download as CSV ({len(rows):,} rows)",
+        lambda: safe_csv(rows),
+        file_name=f"{name or key}.csv",
+        mime="text/csv",
+        key=f"{key}_csv",
+        on_click="ignore",
+    )
+
+
+def _page_of(rows: pd.DataFrame, key: str) -> pd.DataFrame:
+    if len(rows) <= PAGE_ROWS:
+        return rows
+    pages = -(-len(rows) // PAGE_ROWS)
+    left, right = st.columns([2, 3], vertical_alignment="bottom")
+    orders = {"(as they are)": None}
+    orders |= {f"{name}, {way}": (name, way) for name in rows.columns for way in ("up", "down")}
+    order = orders[left.selectbox("Sort all rows by", list(orders), key=f"{key}_sort")]
+    with right:
+        number = st.pagination(pages, key=f"{key}_page")
+    if order:
+        rows = rows.sort_values(order[0], ascending=order[1] == "up", kind="stable")
+    return rows.iloc[(number - 1) * PAGE_ROWS : number * PAGE_ROWS]
+
+
+def tabs(names: Sequence[str], sections: Sequence[Callable[[T], None]], subject: T) -> None:
+    """Sections of a page side by side; only the open one is drawn, and the address names it."""
+    for tab, section in zip(
+        st.tabs(list(names), key="tab", bind="query-params"), sections, strict=True
+    ):
+        if tab.open:
+            with tab, errors_as_sentences():
+                section(subject)
+
+
+def tell(message: str) -> None:
+    """Say something once, on the page as it is drawn next."""
+    st.session_state["told"] = message
+
+
+def _say_what_was_told() -> None:
+    if message := st.session_state.pop("told", None):
+        st.toast(message)

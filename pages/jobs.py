@@ -1,0 +1,118 @@
+"""Jobs: what is queued and under way, live, and what became of it. All of it from run folders."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from labelfusion import jobs
+from labelfusion.runs import Run, Status
+from labelfusion.ui import state, widgets
+from labelfusion.ui.progress import Stage, duration, stages
+
+INTRO = "Every run of this workspace. Closing the browser stops nothing."
+REFRESH_SECONDS = 2.0
+LOG_LINES = 40
+STATES = {
+    "queued": "waiting for its turn",
+    "running": "running",
+    "finished": "finished",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "interrupted": "interrupted: its process is gone",
+}
+MARKS = {"waiting": "○", "running": "◐", "done": "●", "stopped": "✗", "not needed": "–"}
+
+
+def job(run_id: str) -> None:
+    """The chosen run, drawn again by itself while it is at work."""
+    watched = jobs.status(state.workspace(), run_id).active
+
+    @st.fragment(run_every=REFRESH_SECONDS if watched else None)
+    @widgets.guarded
+    def panel() -> None:
+        run = state.manager().open(run_id)
+        status = jobs.status(state.workspace(), run_id)
+        if watched and not status.active:
+            # Draw the whole page once more: that ends the refreshing, and updates the list.
+            st.rerun()
+        draw(run, status)
+
+    panel()
+
+
+def draw(run: Run, status: Status) -> None:
+    st.subheader(f"{status.name}: {STATES[status.state]}", anchor=False)
+    st.caption(f"{run.id} · worked {duration(status.seconds)}")
+    if status.error:
+        st.error(widgets.escape(status.error))
+    actions(status)
+    for stage in stages(run.events, status.state):
+        draw_stage(stage)
+    lines = run.log.splitlines()[-LOG_LINES:]
+    with st.expander("Log", expanded=status.state == "failed"):
+        st.code("\n".join(lines) or "The log is empty.", language=None, height=240)
+    with st.expander("The same run from the command line"):
+        st.code(status.command, language="bash", wrap_lines=True)
+
+
+def draw_stage(stage: Stage) -> None:
+    mark, facts = st.columns([2, 3], vertical_alignment="center")
+    mark.markdown(f"{MARKS[stage.state]} **{stage.name}**: {stage.state}")
+    if stage.seconds is None:
+        return
+    if stage.share is not None and stage.state != "done":
+        facts.progress(stage.share, text=_counted(stage))
+    else:
+        counted = f"{stage.total:,} {stage.unit} · " if stage.total else ""
+        facts.caption(f"{counted}{duration(stage.seconds)}  \n{widgets.escape(stage.message)}")
+
+
+def _counted(stage: Stage) -> str:
+    text = f"{stage.done:,} of {stage.total:,} {stage.unit}"
+    if stage.rate is not None:
+        text += f" · {stage.rate:.1f} a second"
+    return text + (f" · {duration(stage.left)} left" if stage.left is not None else "")
+
+
+def actions(status: Status) -> None:
+    """What can be done with a run in its state."""
+    workspace, run_id = state.workspace(), status.id
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if status.state == "finished":
+            st.page_link(
+                "pages/results.py", label="**See the results** →", query_params={"run": run_id}
+            )
+        if status.active and st.button("Cancel", help="What is computed and paid for is kept."):
+            jobs.cancel(workspace, run_id)
+            st.rerun()
+        stopped = status.state in ("failed", "cancelled", "interrupted")
+        resume = stopped and st.button(
+            "Resume", type="primary", help="Goes on; what is computed and paid for is not repeated."
+        )
+        if resume:
+            jobs.resume(workspace, run_id)
+            st.rerun()
+        if not status.active and st.button("Retry", help="The same settings as a new run."):
+            state.set_param("run", jobs.retry(workspace, run_id))
+            st.rerun()
+
+
+def listed(runs: pd.DataFrame) -> None:
+    with st.expander(f"All {len(runs)} runs as a table"):
+        columns = ["name", "state", "created", "seconds", "reason", "id"]
+        widgets.table(runs[columns], "jobs")
+
+
+with widgets.page("Jobs", INTRO):
+    all_runs = state.manager().list()
+    if all_runs.empty:
+        widgets.empty("Nothing has been trained yet.", "pages/train.py", "Train a model")
+        st.stop()
+    names = {
+        run["id"]: f"{run['name']} · {run['state']} · {run['id']}"
+        for run in all_runs.to_dict("records")
+    }
+    chosen = state.choose("Run", "run", names)
+    job(chosen)
+    listed(all_runs)
