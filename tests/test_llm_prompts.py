@@ -217,7 +217,6 @@ def test_an_own_template_changes_the_key(tmp_path):
         {"timeout_s": 5.0},
         {"max_attempts": 2},
         {"max_output_tokens": 512},
-        {"batch": True},
         {"api_key_env": "OTHER_KEY"},
         {"output": "json_schema"},
         {"base_url": "http://h/v1/"},
@@ -229,6 +228,11 @@ def test_an_own_template_changes_the_key(tmp_path):
 )
 def test_what_cannot_change_the_answer_does_not_change_the_key(change):
     assert key(**change) == key()
+
+
+def test_batch_requests_are_refused_rather_than_ignored():
+    with pytest.raises(ConfigError, match="Batch requests"):
+        key(batch=True)
 
 
 # Answers.
