@@ -290,7 +290,9 @@ def gemini_reply(text: str, finish: str, usage: tuple[int, int], body: dict) -> 
 
 
 async def start(server: Server) -> tuple[web.AppRunner, int]:
-    runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(
+        server.app(), access_log=None, handler_cancellation=True, shutdown_timeout=0.1
+    )
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

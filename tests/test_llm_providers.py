@@ -8,7 +8,8 @@ import traceback
 import numpy as np
 import pytest
 
-from labelfusion.config import LLMConfig
+from labelfusion.config import BudgetConfig, CostConfig, LLMConfig, PriceConfig
+from labelfusion.costs import Ledger, Meter
 from labelfusion.errors import ConfigError, LabelFusionError, MissingKeyError, ProviderError
 from labelfusion.llm import score_rows
 from labelfusion.llm.credentials import redact
@@ -19,6 +20,7 @@ from labelfusion.types import LabelSpace
 from tests.llm_helpers import KEYS, SPACE, Watcher, compatible, memory_context, rows
 from tests.llm_server import graded, running
 
+PRICE = {"input_per_million": 100.0, "output_per_million": 400.0}
 VENDORS = {
     "openai": {"provider": "openai", "path": "/v1"},
     "deepseek": {"provider": "deepseek", "path": "/v1"},
@@ -79,16 +81,25 @@ def test_a_reply_that_does_not_come_is_given_up(vendor):
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-def test_a_wrong_key_is_an_error_that_does_not_show_it(vendor, monkeypatch):
-    with running(key="another") as (_, address), pytest.raises(ProviderError) as caught:
-        if vendor == "compatible":
-            monkeypatch.setenv("MY_KEY", KEYS["OPENAI_API_KEY"])
-            score_rows(entry(vendor, address, api_key_env="MY_KEY"), rows(2), SPACE)
-        else:
-            score_rows(entry(vendor, address), rows(2), SPACE)
+def test_a_wrong_key_is_an_error_that_does_not_show_it(vendor):
+    settings = {"api_key_env": "OPENAI_API_KEY"} if vendor == "compatible" else {}
+    with running(key="another") as (_, address):
+        asked = entry(vendor, address, **settings)
+        with pytest.raises(ProviderError) as caught:
+            score_rows(asked, rows(2), SPACE)
     shown = "".join(traceback.format_exception(caught.value))
     assert not any(key in shown for key in KEYS.values())
     assert "Check the key" in shown
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_a_server_that_is_not_there_costs_nothing(vendor, tmp_path):
+    costs = CostConfig(budget=BudgetConfig(run_usd=100), prices={"m": PriceConfig(**PRICE)})
+    context = memory_context(meter=Meter(Ledger(tmp_path / "ledger.sqlite"), "run", costs))
+    asked = entry(vendor, "http://127.0.0.1:9", model="m", max_attempts=1)
+    with pytest.raises(ProviderError, match="answered nothing"):
+        score_rows(asked, rows(1), SPACE, context=context)
+    assert context.meter.spend().run.total == 0
 
 
 def test_what_is_sent_to_openai():

@@ -32,13 +32,13 @@ class Parsed:
         scores: id -> label -> score, for the ids that were answered properly.
         problems: id -> what is wrong, for all other ids asked about.
         doubtful: the reply answers for ids that were not asked about, so none of it is trusted.
-        truncated: the JSON broke off.
+        broken: it is no whole JSON.
     """
 
     scores: dict[str, Scores] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     doubtful: bool = False
-    truncated: bool = False
+    broken: bool = False
 
 
 def parse_answer(
@@ -53,7 +53,7 @@ def parse_answer(
         multi_label: whether scores may sum to anything.
     """
     items, complete = _items(_bare(text))
-    parsed = Parsed(truncated=not complete)
+    parsed = Parsed(broken=not complete)
     wanted = dict.fromkeys(ids)
     found: dict[str, list[Any]] = {}
     for item in items:

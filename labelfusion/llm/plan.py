@@ -87,8 +87,15 @@ def make_plan(
 ) -> Plan:
     """Plan the scoring of `rows`.
 
-    Raises ConfigError: the template, the examples or the form of the answer do not fit.
+    Raises ConfigError: the template, the examples or the form of the answer do not fit, or batch
+    requests are asked for.
     """
+    if entry.batch:
+        raise ConfigError(
+            "Batch requests are not available",
+            where=f"llm {entry.name}, batch",
+            remedy="Set batch to false: requests are then sent at once",
+        )
     letters = _letters(entry, space)
     writer = PromptWriter(entry.prompt, space, letters=letters is not None)
     schema = None if letters else answer_schema(space)

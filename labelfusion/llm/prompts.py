@@ -172,6 +172,7 @@ class PromptWriter:
 
     def item(self, text: str, examples: Sequence[Example] = ()) -> dict[str, object]:
         """One text as data, without its id; `examples` are its nearest labelled texts."""
+        text = _well_formed(text)
         if not examples:
             return {"text": text}
         return {"text": text, "similar_labelled_texts": [self._shown(e) for e in examples]}
@@ -203,7 +204,7 @@ class PromptWriter:
 
     def _shown(self, example: Example) -> dict[str, object]:
         labels = sorted(self._keys[label] for label in example.labels)
-        return {"text": example.text, "labels": labels}
+        return {"text": _well_formed(example.text), "labels": labels}
 
     def _output(self) -> str:
         if self._letters:
@@ -223,3 +224,8 @@ class PromptWriter:
 
 def _titled(title: str, body: str) -> str:
     return f"{title}\n{body.strip()}" if body.strip() else ""
+
+
+def _well_formed(text: str) -> str:
+    """`text` with half characters (lone surrogates), which no request can carry, replaced."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -100,6 +100,10 @@ class Scorer:
                 self._queue.again(task)
 
     async def _request(self, tasks: Sequence[Task]) -> None:
+        if self._halted is not None:
+            for task in tasks:
+                self._give_up(task, self._halted.problem)
+            return
         ask, by_id = self._plan.ask(tasks)
         try:
             await self._sender.send(
@@ -132,9 +136,11 @@ class Scorer:
             self._keep(by_id[name], scores)
         for name, problem in parsed.problems.items():
             self._again([by_id[name]], problem)
-        broken = parsed.truncated or reply.finish == "truncated"
-        (self._size.trouble if broken else self._size.clean)()
-        return "truncated" if broken else ("partial" if parsed.problems else "ok")
+        if parsed.broken or reply.finish == "truncated":
+            self._size.trouble()
+            return "truncated" if reply.finish == "truncated" else "broken"
+        self._size.clean()
+        return "partial" if parsed.problems else "ok"
 
     def _parse(self, reply: Reply, by_id: Mapping[str, Task]) -> Parsed:
         plan = self._plan
@@ -209,16 +215,29 @@ class Scorer:
             raise error
         if isinstance(error, ProviderError) and not self._answered:
             raise error
+        if self._problems and not self._answered and not self._scores and error is None:
+            raise self._silent()
         if error is not None:
             self._progress.note(f"{error} Rows without a score are missing")
         elif self._problems:
-            common = max(_counts(self._problems.values()).items(), key=lambda pair: pair[1])
             self._progress.note(
-                f"{len(self._problems)} texts have no score; most often: {common[0]}"
+                f"{len(self._problems)} texts have no score; most often: {self._common_problem()}"
             )
         done, total = self._progress.done, len(self._plan.keys)
         self._progress.tell(
             "done", f"{done} of {total} texts have scores, {self._progress.cached} from the cache"
+        )
+
+    def _common_problem(self) -> str:
+        counts = _counts(self._problems.values())
+        return max(counts, key=counts.__getitem__)
+
+    def _silent(self) -> ProviderError:
+        return ProviderError(
+            f"{self._plan.entry.provider} answered nothing",
+            where=f"llm {self._plan.entry.name}, model {self._model}",
+            found=self._common_problem()[:500],
+            remedy="Check base_url and the network, or try again later",
         )
 
     def _signal(self) -> Signal:

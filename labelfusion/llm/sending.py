@@ -6,6 +6,7 @@ Knows providers, money and time. Knows neither labels nor what a reply means: `r
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -33,6 +34,9 @@ ReadReply = Callable[[Reply], str]
 _LONGEST_WAIT_S = 300.0
 # A refused request waits in the rate control, so its own back-off is only a token one.
 _AFTER_REFUSAL_S = 0.05
+
+# Retries are part of the plan: without a handler of the user's own they are not printed.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 
 class Sender:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from labelfusion.costs import Usage
 from labelfusion.errors import MissingDependencyError
 from labelfusion.llm.providers.base import Ask, Failure, Finish, Reply
-from labelfusion.llm.providers.http import failure, rate_limits
+from labelfusion.llm.providers.http import failure, rate_limits, was_sent
 
 _FINISH: dict[str, Finish] = {
     "max_tokens": "truncated",
@@ -46,10 +46,11 @@ class AnthropicProvider:
                 **self._arguments(ask, features)
             )
             message = await raw.parse()
-        except anthropic.APITimeoutError:
-            raise Failure("timeout", "no reply in time", billed=True) from None
+        except anthropic.APITimeoutError as error:
+            raise Failure("timeout", "no reply in time", billed=was_sent(error)) from None
         except anthropic.APIConnectionError as error:
-            raise Failure("connection", str(error.__cause__ or error), billed=True) from None
+            message = str(error.__cause__ or error)
+            raise Failure("connection", message, billed=was_sent(error)) from None
         except anthropic.APIStatusError as error:
             raise failure(error.status_code, error.message, error.response.headers) from None
         except (anthropic.APIError, ValueError) as error:

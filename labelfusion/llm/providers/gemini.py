@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from labelfusion.costs import Usage
 from labelfusion.errors import MissingDependencyError
 from labelfusion.llm.providers.base import Ask, Failure, Finish, Provider, Reply
-from labelfusion.llm.providers.http import failure
+from labelfusion.llm.providers.http import failure, was_sent
 
 _FINISH: dict[str, Finish] = {
     "STOP": "complete",
@@ -75,7 +75,9 @@ class GeminiProvider:
 
         self._model = model
         # Our own transport, so that its errors have one type whatever else is installed.
-        self._http = httpx2.AsyncClient(timeout=timeout_s)
+        self._http = httpx2.AsyncClient(
+            timeout=timeout_s, limits=httpx2.Limits(max_connections=None)
+        )
         options = types.HttpOptions(base_url=base_url, httpx_async_client=self._http)
         self._client = genai.Client(api_key=key, http_options=options, vertexai=False)
 
@@ -93,10 +95,10 @@ class GeminiProvider:
         except errors.APIError as error:
             headers = getattr(error.response, "headers", {})
             raise failure(error.code, f"{error.message} {error.details}", headers) from None
-        except httpx2.TimeoutException:
-            raise Failure("timeout", "no reply in time", billed=True) from None
+        except httpx2.TimeoutException as error:
+            raise Failure("timeout", "no reply in time", billed=was_sent(error)) from None
         except httpx2.HTTPError as error:
-            raise Failure("connection", str(error), billed=True) from None
+            raise Failure("connection", str(error), billed=was_sent(error)) from None
         except (ValidationError, json.JSONDecodeError, errors.UnknownApiResponseError):
             raise Failure("server", "unreadable reply", billed=True) from None
         return _reply(response)
@@ -205,10 +207,10 @@ class LegacyGeminiProvider:
             headers = getattr(error.response, "headers", {})
             status = int(error.code or 500)
             raise failure(status, f"{error.message} {error.details}", headers) from None
-        except requests.Timeout:
-            raise Failure("timeout", "no reply in time", billed=True) from None
+        except requests.Timeout as error:
+            raise Failure("timeout", "no reply in time", billed=was_sent(error)) from None
         except requests.ConnectionError as error:
-            raise Failure("connection", str(error), billed=True) from None
+            raise Failure("connection", str(error), billed=was_sent(error)) from None
         except ValueError as error:
             raise Failure("server", f"unreadable reply: {error}", billed=True) from None
         return _reply(response)

@@ -20,6 +20,19 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DELAY = re.compile(r"retrydelay\W+(\d+(?:\.\d+)?)s", re.IGNORECASE)
 
 
+# Errors of httpx2 and urllib3 for a connection that never came about.
+_NEVER_SENT = frozenset(
+    {"ConnectError", "ConnectTimeout", "PoolTimeout", "NewConnectionError", "ConnectTimeoutError"}
+)
+
+
+def was_sent(error: BaseException) -> bool:
+    """Whether a failed request may have reached the provider, and so may have to be paid."""
+    chain = [error, error.__cause__, error.__context__, getattr(error, "reason", None), *error.args]
+    chain += [getattr(part, "reason", None) for part in error.args]
+    return not any(type(part).__name__ in _NEVER_SENT for part in chain)
+
+
 def failure(status: int, message: str, headers: Mapping[str, str]) -> Failure:
     """The Failure an error status stands for."""
     after = retry_after(headers)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from labelfusion.costs import Usage
 from labelfusion.llm.providers.base import Ask, Failure, Finish, Reply
-from labelfusion.llm.providers.http import failure, rate_limits
+from labelfusion.llm.providers.http import failure, rate_limits, was_sent
 
 
 class OpenAIProvider:
@@ -50,10 +50,11 @@ class OpenAIProvider:
                 **self._arguments(ask, features)
             )
             completion = raw.parse()
-        except openai.APITimeoutError:
-            raise Failure("timeout", "no reply in time", billed=True) from None
+        except openai.APITimeoutError as error:
+            raise Failure("timeout", "no reply in time", billed=was_sent(error)) from None
         except openai.APIConnectionError as error:
-            raise Failure("connection", str(error.__cause__ or error), billed=True) from None
+            message = str(error.__cause__ or error)
+            raise Failure("connection", message, billed=was_sent(error)) from None
         except openai.APIStatusError as error:
             raise failure(error.status_code, error.message, error.response.headers) from None
         except (openai.APIError, ValueError) as error:
