@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.paths import add_data_option, require
 from labelfusion.config import FusionConfig
-from labelfusion.fuse import fuse_files
+from labelfusion.fuse import fuse_tables
 
 
 def main() -> None:
@@ -24,11 +24,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_option(parser)
     folder = require(parser.parse_args().data / "paper_signals_agnews")
-    print("| training share | ML | LLM | fusion | fusion - better | chosen |\n|---|---|---|---|---|---|")
+    print("| training share | ML | LLM | fusion | fusion - better | chosen |")
+    print("|---" * 6 + "|")
     gains = []
     for train in sorted(folder.glob("*__validation.parquet"), key=percent):
         test = train.with_name(train.name.replace("validation", "test"))
-        result = fuse_files(train, test, ["ml", "llm"], config=FusionConfig())
+        result = fuse_tables(train, test, ["ml", "llm"], config=FusionConfig())
         ml, llm = (result["sources"][name]["accuracy"] for name in ("ml", "llm"))
         fused = result["fusion"]["accuracy"]
         gains.append(fused - max(ml, llm))

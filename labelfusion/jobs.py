@@ -16,7 +16,7 @@ from pathlib import Path
 
 from labelfusion.config import RunConfig
 from labelfusion.errors import RunError
-from labelfusion.queueing import held
+from labelfusion.queueing import give_up, held, reserve
 from labelfusion.runs import ResultsManager, RunFolder, Status, create_run, read_status
 from labelfusion.runs.status import end_process, now, write_status
 from labelfusion.workspace import Workspace
@@ -47,8 +47,7 @@ def status(workspace: Workspace, run_id: str) -> Status:
 def active(workspace: Workspace) -> list[Status]:
     """Status of the runs that wait or work, oldest first; runs that cannot be read are left out."""
     _reap()
-    manager = ResultsManager(workspace)
-    rows = manager.list()
+    rows = ResultsManager(workspace).list()
     ids = rows.loc[rows["state"].isin(("queued", "running")), "id"]
     return [read_status(_folder(workspace, run_id)) for run_id in reversed(ids.tolist())]
 
@@ -66,6 +65,7 @@ def cancel(workspace: Workspace, run_id: str, *, grace_s: float = GRACE_SECONDS)
     folder.cancel_request.touch()
     # The process may have come up since; the request is seen by one that has not.
     end_process(read_status(folder), grace_s)
+    give_up(workspace.queue, before.order)
     return status(workspace, run_id)
 
 
@@ -114,6 +114,8 @@ def _folder(workspace: Workspace, run_id: str) -> RunFolder:
 def _spawn(folder: RunFolder, workspace: Workspace) -> None:
     command = [*LAUNCHER, "train", "--resume", str(folder.path), "--workspace", str(workspace.root)]
     _reap()
+    # Before the process is up, so that jobs take turns in the order in which they were started.
+    reserve(workspace.queue, read_status(folder).order)
     with folder.log.open("ab") as log:
         child = subprocess.Popen(
             command,

@@ -19,7 +19,8 @@ from labelfusion.data import Finding, find_problems, load_dataset, make_folds, m
 from labelfusion.encoders import Encoder, cross_fit, make_encoder
 from labelfusion.evaluation.intervals import SystemOutput
 from labelfusion.evaluation.metrics import probability_metrics
-from labelfusion.evaluation.report import FUSION, build_report, json_ready
+from labelfusion.evaluation.report import FUSION, build_report
+from labelfusion.files import json_ready
 from labelfusion.fusion.decisions import DecisionRule
 from labelfusion.fusion.model import FusionModel
 from labelfusion.tasks import signal_evidence, task_for

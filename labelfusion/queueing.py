@@ -18,6 +18,8 @@ from labelfusion.errors import ConfigError
 
 MAX_RUNNING_VARIABLE = "LABELFUSION_MAX_RUNNING"
 POLL_SECONDS = 0.25
+# A place that was reserved for a process stays free for it this long, while the process comes up.
+RESERVED_SECONDS = 30.0
 
 
 def max_running() -> int:
@@ -48,6 +50,17 @@ def held(path: Path) -> Iterator[bool]:
         lock.release()
 
 
+def reserve(folder: Path, order: str) -> None:
+    """Take a place in the queue for a process that has yet to come up and call `turn`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _ticket(folder, order).touch()
+
+
+def give_up(folder: Path, order: str) -> None:
+    """Free a place that was reserved, if it is still there."""
+    _ticket(folder, order).unlink(missing_ok=True)
+
+
 @contextmanager
 def turn(folder: Path, order: str, limit: int, on_wait: Callable[[], None]) -> Iterator[None]:
     """Wait until it is this process's turn, and hold the turn.
@@ -59,16 +72,20 @@ def turn(folder: Path, order: str, limit: int, on_wait: Callable[[], None]) -> I
         on_wait: Called once if the turn does not come at once.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    ticket = folder / f"{order}.waiting"
-    slot = _wait_for_slot(folder, ticket, limit, on_wait)
+    slot = _wait_for_slot(folder, _ticket(folder, order), limit, on_wait)
     try:
         yield
     finally:
         slot.release()
 
 
+def _ticket(folder: Path, order: str) -> Path:
+    return folder / f"{order}.waiting"
+
+
 def _wait_for_slot(folder: Path, ticket: Path, limit: int, on_wait: Callable[[], None]) -> FileLock:
-    with held(ticket):
+    # May wait for the lock: those who look whether the holder lives take it for a moment.
+    with FileLock(ticket, is_singleton=False, thread_local=False):
         try:
             slot = _slot_if_first(folder, ticket, limit)
             if slot is None:
@@ -86,13 +103,20 @@ def _slot_if_first(folder: Path, ticket: Path, limit: int) -> FileLock | None:
 
 
 def _first_waiting(folder: Path) -> Path | None:
-    """The first ticket whose holder lives. Tickets of the dead are removed on the way."""
+    """The first ticket whose holder lives or is coming up; tickets of the dead are removed."""
     for ticket in sorted(folder.glob("*.waiting")):
         with held(ticket) as abandoned:
-            if not abandoned:
+            if not abandoned or _is_new(ticket):
                 return ticket
             ticket.unlink(missing_ok=True)
     return None
+
+
+def _is_new(ticket: Path) -> bool:
+    try:
+        return time.time() - ticket.stat().st_mtime < RESERVED_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def _free_slot(folder: Path, limit: int) -> FileLock | None:

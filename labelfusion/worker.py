@@ -58,8 +58,7 @@ def work(
         with _terminable(), Recorder(folder, status) as recorder, _Outcome(recorder):
             _stop_if_cancelled(folder)
             watch = _both(recorder.on_event, on_event)
-            order = f"{status.created}-{folder.id}".replace(":", "")
-            with turn(workspace.queue, order, max_running(), lambda: watch(WAITING)):
+            with turn(workspace.queue, status.order, max_running(), lambda: watch(WAITING)):
                 return _fit(folder, workspace, recorder, watch, dataset)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from labelfusion import jobs
 from labelfusion.errors import ConfigError, RunError
+from labelfusion.processes import is_alive
 from labelfusion.queueing import max_running
 from labelfusion.runs import ResultsManager
 from labelfusion.workspace import Workspace
@@ -82,7 +83,8 @@ def test_cancelling_ends_the_job_and_resuming_pays_for_nothing_twice(workspace, 
     until_at_gate(tmp_path, "small")
     pid = jobs.status(workspace, run_id).pid
     assert jobs.cancel(workspace, run_id).state == "cancelled"
-    until(lambda: not psutil.pid_exists(pid), "the end of the process")
+    assert pid is not None
+    assert not is_alive(pid, str(jobs.status(workspace, run_id).pid_created))
     with pytest.raises(RunError, match="cancelled"):
         jobs.cancel(workspace, run_id)
     open_gate(tmp_path, "small")
@@ -167,10 +169,10 @@ def test_a_job_that_is_being_done_cannot_be_taken_up_or_deleted(workspace, tmp_p
     assert second.returncode == 1
     assert "Another process works on this run" in second.stderr
     assert jobs.status(workspace, run_id).state == "running"
-    pid = jobs.status(workspace, run_id).pid
+    status = jobs.status(workspace, run_id)
     manager.delete(run_id, force=True)
     assert not Path(folder).exists()
-    until(lambda: not psutil.pid_exists(pid) or jobs.active(workspace) == [], "its end")
+    assert not is_alive(status.pid, status.pid_created)
 
 
 def test_a_job_whose_data_cannot_be_used_fails_with_the_reason(workspace, tmp_path):

@@ -21,7 +21,7 @@ def app(
     """Serve the app, to this computer only."""
     from labelfusion.workspace import WORKSPACE_VARIABLE, Workspace
 
-    script = _script()
+    script = find_script([Path(__file__).resolve().parents[2], Path.cwd()])
     command = [sys.executable, "-m", "streamlit", "run", str(script)]
     command += ["--server.address", ADDRESS, "--server.port", str(port)]
     environment = os.environ | {WORKSPACE_VARIABLE: str(Workspace.at(workspace).root)}
@@ -30,10 +30,10 @@ def app(
     os.execve(sys.executable, command, environment)
 
 
-def _script() -> Path:
+def find_script(places: list[Path]) -> Path:
+    """app.py in the first of the folders that holds the app. Raises InputError if none does."""
     from labelfusion.errors import InputError
 
-    places = [Path(__file__).resolve().parents[2], Path.cwd()]
     for place in places:
         if (place / "app.py").is_file() and (place / "pages").is_dir():
             return place / "app.py"

@@ -73,7 +73,7 @@ from labelfusion.classifier import FusedClassifier
 from labelfusion.types import Rows
 
 classifier = FusedClassifier.load("model")
-prediction = classifier.predict(Rows(ids=["1"], texts=["A new text"]), [])
+prediction = classifier.predict(Rows(ids=["1"], texts=["A new text"]))
 print(prediction.labels(), prediction.probabilities)
 ```
 

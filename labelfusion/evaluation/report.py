@@ -6,7 +6,6 @@ Knows the systems' outputs on the test rows. Does not know how they were made: t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ from labelfusion.evaluation.intervals import (
 )
 from labelfusion.evaluation.metrics import confusion, evaluate, exact_match, per_label
 from labelfusion.evaluation.reliability import reliability
+from labelfusion.files import json_ready
 from labelfusion.tasks import task_for
 from labelfusion.types import LabelSpace
 
@@ -132,14 +132,3 @@ def _check(name: str, output: SystemOutput, targets: np.ndarray) -> None:
             found=f"{int(bad.sum())} such rows",
             remedy="Give missing rows the class prior and tell the coverage",
         )
-
-
-def json_ready(value: Any) -> Any:
-    """`value` with dicts and lists for mappings and sequences, None for floats not finite."""
-    if isinstance(value, Mapping):
-        return {key: json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -165,13 +165,14 @@ def combiner_from_state(spec: dict[str, Any], arrays: dict[str, np.ndarray]) -> 
         spec["name"], spec["kind"], tuple(spec["members"]), spec["calibrator"], form
     )
     calibrators = tuple(
-        calibrator_from_state({"name": name} | _part(arrays, f"calibrator{i}."))
+        calibrator_from_state({"name": name} | arrays_under(arrays, f"calibrator{i}."))
         for i, name in enumerate(spec["calibrators"])
     )
-    return Combiner(candidate, calibrators, Pool(**_part(arrays, "pool.")) if form else None)
+    return Combiner(candidate, calibrators, Pool(**arrays_under(arrays, "pool.")) if form else None)
 
 
-def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+def arrays_under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `prefix`, without it."""
     return {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)}
 
 

@@ -1,8 +1,10 @@
 """The guarded choice: leave the best single source only for a gain that is more than noise.
 
 The rule is the one-standard-error rule (Breiman et al. 1984, §3.4.3) turned round: the simple model
-is the best single source, and a combiner must beat its cross-validated log-loss by more than the
-standard error of the paired difference, without losing accuracy. Knows cross-validated losses only.
+is the best single source. A combiner must beat its cross-validated log-loss by more than the
+standard error of the paired difference, and where it changes decisions, its accuracy by one too. Of
+those that do, the best and all that cannot be told from it are averaged: to pick one of equals is
+to pick noise. Knows cross-validated losses only.
 """
 
 from __future__ import annotations
@@ -36,14 +38,19 @@ class CandidateScore:
     gain_se: float
     accuracy: float
     eligible: bool
+    used: bool
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which candidate combines a set of sources, why, and what all of them scored."""
+    """Which candidate combines a set of sources, why, and what all of them scored.
+
+    `chosen` is the best one, `used` all that are averaged (`chosen` among them).
+    """
 
     sources: tuple[str, ...]
     chosen: str
+    used: tuple[str, ...]
     method: str
     reason: str
     standard_errors: float
@@ -55,6 +62,7 @@ class Choice:
         values = asdict(self)
         return values | {
             "sources": list(self.sources),
+            "used": list(self.used),
             "candidates": [asdict(score) for score in self.candidates],
         }
 
@@ -77,15 +85,16 @@ def choose(
         return _without_comparison(cv, names, subset, method, standard_errors, int(rows.sum()))
     factor = SMALL_SAMPLE_FACTOR if rows.sum() < SMALL_SAMPLE else 1.0
     table = _Table(cv, inside, rows, targets, task, standard_errors * factor)
-    chosen, reason = table.asked_for(method, subset) or table.guarded()
+    used, reason = table.asked_for(method, subset) or table.guarded()
     return Choice(
         names,
-        cv.candidates[chosen].name,
+        cv.candidates[used[0]].name,
+        tuple(cv.candidates[c].name for c in used),
         method,
         reason,
         standard_errors * factor,
         int(rows.sum()),
-        tuple(table.scores()),
+        tuple(table.scores(used)),
     )
 
 
@@ -110,7 +119,7 @@ class _Table:
         }
         singles = [c for c in inside if cv.candidates[c].kind == "source"]
         self.best_single = min(singles, key=lambda c: self.losses[c].mean())
-        self.accuracy_to_keep = max(self.right[c].mean() for c in singles)
+        self.most_accurate_single = max(singles, key=lambda c: self.right[c].mean())
 
     def gain(self, c: int) -> tuple[float, float]:
         """Mean loss saved against the best single source, and its standard error."""
@@ -121,27 +130,37 @@ class _Table:
         if self.cv.candidates[c].kind == "source":
             return c == self.best_single
         gain, error = self.gain(c)
-        keeps_accuracy = self.right[c].mean() >= self.accuracy_to_keep
-        return gain > self.standard_errors * error and gain > 0 and bool(keeps_accuracy)
+        right = self.right[c].astype(float) - self.right[self.most_accurate_single]
+        # Where no decision changes, both sides are 0: better probabilities are enough.
+        as_accurate = right.mean() >= self.standard_errors * _standard_error(right)
+        return gain > max(self.standard_errors * error, 0.0) and bool(as_accurate)
 
-    def guarded(self) -> tuple[int, str]:
-        eligible = [c for c in self.inside if self.eligible(c)]
-        chosen = min(eligible, key=lambda c: self.losses[c].mean())
-        best = self.cv.candidates[self.best_single].name
+    def guarded(self) -> tuple[list[int], str]:
+        ranked = sorted(
+            (c for c in self.inside if self.eligible(c)), key=lambda c: self.losses[c].mean()
+        )
+        best, single = ranked[0], self.cv.candidates[self.best_single].name
         if len(self.inside) == 1:
-            return chosen, f"{best} is the only candidate"
-        if chosen == self.best_single:
-            return chosen, (
-                f"No combiner beat {best} alone by more than {self.standard_errors:g} × the "
-                "standard error of the paired cross-validated log-loss while keeping its accuracy"
+            return [best], f"{single} is the only candidate"
+        if best == self.best_single:
+            return [best], (
+                f"No combiner beat {single} alone by more than {self.standard_errors:g} × the "
+                "standard error of the paired cross-validated log-loss and accuracy"
             )
-        gain, error = self.gain(chosen)
-        return chosen, (
-            f"Lowest cross-validated log-loss: {gain:.3f} ± {error:.3f} nats a text better than "
-            f"{best} alone, the best single source, at no loss of accuracy"
+        used = [c for c in ranked if self._as_good(c, best)]
+        gain, error = self.gain(best)
+        also = f", averaged with {len(used) - 1} it cannot be told from" if len(used) > 1 else ""
+        return used, (
+            f"Lowest cross-validated log-loss{also}: {gain:.3f} ± {error:.3f} nats a text better "
+            f"than {single} alone, the best single source"
         )
 
-    def asked_for(self, method: str, subset: tuple[int, ...]) -> tuple[int, str] | None:
+    def _as_good(self, c: int, best: int) -> bool:
+        """Whether c is a combiner within one standard error of the best."""
+        excess = self.losses[c] - self.losses[best]
+        return c != self.best_single and bool(excess.mean() <= _standard_error(excess))
+
+    def asked_for(self, method: str, subset: tuple[int, ...]) -> tuple[list[int], str] | None:
         """The named method's best form on this subset, or None where the guard decides."""
         if method == "auto":
             return None
@@ -154,12 +173,13 @@ class _Table:
         if not matching:
             return None
         chosen = min(matching, key=lambda c: self.losses[c].mean())
-        return chosen, f"Asked for by name: {method}"
+        return [chosen], f"Asked for by name: {method}"
 
-    def scores(self) -> list[CandidateScore]:
-        return [self._score(c) for c in sorted(self.inside, key=lambda c: self.losses[c].mean())]
+    def scores(self, used: list[int]) -> list[CandidateScore]:
+        ranked = sorted(self.inside, key=lambda c: self.losses[c].mean())
+        return [self._score(c, c in used) for c in ranked]
 
-    def _score(self, c: int) -> CandidateScore:
+    def _score(self, c: int, used: bool) -> CandidateScore:
         gain, error = self.gain(c)
         return CandidateScore(
             name=self.cv.candidates[c].name,
@@ -170,6 +190,7 @@ class _Table:
             gain_se=error,
             accuracy=float(self.right[c].mean()),
             eligible=self.eligible(c),
+            used=used,
         )
 
 
@@ -204,4 +225,5 @@ def _without_comparison(
             if cand.kind == "log_pool" and cand.members == subset
         ]
         chosen, reason = (pools or singles)[0], f"{why}: the pool of all, nearly equal weights"
-    return Choice(names, cv.candidates[chosen].name, method, reason, standard_errors, rows, ())
+    name = cv.candidates[chosen].name
+    return Choice(names, name, (name,), method, reason, standard_errors, rows, ())

@@ -29,7 +29,7 @@ from labelfusion.fusion.choice import Choice, choose
 from labelfusion.fusion.contributions import shapley
 from labelfusion.fusion.decisions import DecisionRule, default_rule, learn_rule
 from labelfusion.fusion.inputs import check, check_shape, default_space, indicators, named
-from labelfusion.fusion.persistence import SubsetModel, read_models, write_models
+from labelfusion.fusion.persistence import SubsetModel, average, read_models, write_models
 from labelfusion.tasks import evidence_present, signal_evidence, task_for
 from labelfusion.types import LabelSpace, Prediction, Signal
 
@@ -135,7 +135,7 @@ class FusionModel:
         s = self.sources.index(signal.source)
         model, rows = self._alone[s], present[:, s]
         z = np.tile(self._prior, (len(signal), 1))
-        z[rows] = model.combiner.apply(evidence[:, rows], self.task)
+        z[rows] = model.apply(evidence[:, rows], self.task)
         decisions = self._prior_rule.decide(z, self.task)
         decisions[rows] = model.rule.decide(z[rows], self.task)
         p = self.task.probabilities(z)
@@ -147,7 +147,8 @@ class FusionModel:
 
     def calibrator(self, source: str) -> str:
         """Name of the calibrator chosen where `source` is the only one present."""
-        return self._subsets[(self.sources.index(source),)].combiner.candidate.calibrator
+        model = self._subsets[(self.sources.index(source),)]
+        return model.combiners[0].candidate.calibrator
 
     def prior_log_odds(self) -> np.ndarray:
         """(k,) the baseline that contributions start from."""
@@ -173,13 +174,13 @@ class FusionModel:
         """(S, n, k) evidence -> (n, k), as if only `subset` were present."""
         if not subset:
             return np.tile(self._prior, (evidence.shape[1], 1))
-        return self._subsets[subset].combiner.apply(evidence, self.task)
+        return self._subsets[subset].apply(evidence, self.task)
 
     def _contributions(self, subset: Subset, evidence: np.ndarray) -> dict[int, np.ndarray]:
         if not subset:
             return {}
         # A source the combiner does not use has decided nothing: it is no player.
-        used = self._subsets[subset].combiner.candidate.members
+        used = self._subsets[subset].members
         return shapley(used, lambda c: self.task.log_odds(self._worth(c, used, subset, evidence)))
 
     def _worth(
@@ -264,9 +265,13 @@ class _Builder:
             method=method,
             standard_errors=self.config.standard_errors,
         )
-        i = self.position[choice.chosen]
-        rule = learn_rule(self.cv.evidence[i], self.targets, self.task)
-        return SubsetModel(self.fitted[i], rule, choice)
+        rule = learn_rule(self._unseen(choice), self.targets, self.task)
+        combiners = tuple(self.fitted[self.position[name]] for name in choice.used)
+        return SubsetModel(combiners, rule, choice)
+
+    def _unseen(self, choice: Choice) -> np.ndarray:
+        """(n, k) cross-validated evidence of what was chosen."""
+        return average([self.cv.evidence[self.position[n]] for n in choice.used], self.task)
 
     def out_of_fold(self, model: FusionModel, evidence: np.ndarray) -> Prediction:
         present = evidence_present(evidence).T
@@ -275,7 +280,7 @@ class _Builder:
         for subset, rows in _by_pattern(present):
             if subset:
                 chosen = model._subsets[subset]
-                z[rows] = self.cv.evidence[self.position[chosen.choice.chosen], rows]
+                z[rows] = self._unseen(chosen.choice)[rows]
                 decisions[rows] = chosen.rule.decide(z[rows], self.task)
         p = self.task.probabilities(z)
         return Prediction(model.space, p, decisions, self.sources, present)

@@ -11,9 +11,15 @@ from typing import Any
 import numpy as np
 
 from labelfusion.errors import RunError
-from labelfusion.fusion.candidates import Combiner, combiner_from_state, combiner_state
+from labelfusion.fusion.candidates import (
+    Combiner,
+    arrays_under,
+    combiner_from_state,
+    combiner_state,
+)
 from labelfusion.fusion.choice import CandidateScore, Choice
 from labelfusion.fusion.decisions import DecisionRule
+from labelfusion.tasks import Task
 
 FORMAT = 1
 SPEC, ARRAYS = "fusion.json", "fusion.safetensors"
@@ -23,9 +29,23 @@ SPEC, ARRAYS = "fusion.json", "fusion.safetensors"
 class SubsetModel:
     """What is used on rows where exactly one subset of the sources is present."""
 
-    combiner: Combiner
+    combiners: tuple[Combiner, ...]
     rule: DecisionRule
     choice: Choice
+
+    @property
+    def members(self) -> tuple[int, ...]:
+        """Positions of the sources that any of the combiners uses."""
+        return tuple(sorted({s for combiner in self.combiners for s in combiner.candidate.members}))
+
+    def apply(self, evidence: np.ndarray, task: Task) -> np.ndarray:
+        """(S, n, k) evidence of all sources -> (n, k): the mean of the combiners' evidence."""
+        return average([combiner.apply(evidence, task) for combiner in self.combiners], task)
+
+
+def average(evidence: Sequence[np.ndarray], task: Task) -> np.ndarray:
+    """The mean of several (n, k) evidences: a log-linear pool of equal weights."""
+    return task.normalise(np.mean(evidence, axis=0))
 
 
 def write_models(
@@ -84,19 +104,27 @@ def read_models(
 
 
 def _state(model: SubsetModel) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    combiner, arrays = combiner_state(model.combiner)
-    spec = {
-        "combiner": combiner,
+    specs, arrays = [], {"thresholds": model.rule.thresholds}
+    for i, combiner in enumerate(model.combiners):
+        spec, own = combiner_state(combiner)
+        specs.append(spec)
+        arrays |= {f"{i}/{key}": value for key, value in own.items()}
+    described = {
+        "combiners": specs,
         "at_least_one": model.rule.at_least_one,
         "choice": model.choice.to_dict(),
     }
-    return spec, arrays | {"thresholds": model.rule.thresholds}
+    return described, arrays
 
 
 def _from_state(name: str, spec: dict[str, Any], arrays: dict[str, np.ndarray]) -> SubsetModel:
-    own = {key.split("/", 1)[1]: a for key, a in arrays.items() if key.startswith(f"{name}/")}
-    rule = DecisionRule(own.pop("thresholds"), spec["at_least_one"])
+    own = arrays_under(arrays, f"{name}/")
+    rule = DecisionRule(own["thresholds"], spec["at_least_one"])
+    combiners = tuple(
+        combiner_from_state(part, arrays_under(own, f"{i}/"))
+        for i, part in enumerate(spec["combiners"])
+    )
     values = spec["choice"]
     scores = tuple(CandidateScore(**score) for score in values["candidates"])
-    choice = Choice(**{**values, "sources": tuple(values["sources"]), "candidates": scores})
-    return SubsetModel(combiner_from_state(spec["combiner"], own), rule, choice)
+    tuples = {key: tuple(values[key]) for key in ("sources", "used")} | {"candidates": scores}
+    return SubsetModel(combiners, rule, Choice(**{**values, **tuples}))

@@ -52,7 +52,7 @@ class ResultsManager:
         if not self.workspace.runs.is_dir():
             return []
         folders = [p for p in self.workspace.runs.iterdir() if p.is_dir() and p.name[0] != "."]
-        return sorted((path.name for path in folders), key=_creation_order, reverse=True)
+        return [path.name for path in sorted(folders, key=_creation_order, reverse=True)]
 
     def list(self) -> pd.DataFrame:
         """One row a run (LIST_COLUMNS), newest first.
@@ -154,11 +154,10 @@ class ResultsManager:
             return {"id": folder.id, "name": folder.id, "state": "damaged", "reason": str(error)}
 
 
-def _creation_order(run_id: str) -> tuple[str, str, int]:
-    """Ids sort by their second; within one, the numbers that keep them apart sort as numbers."""
-    stem, _, number = run_id.rpartition("-")
-    numbered = stem.count("-") >= 2 and number.isdigit()
-    return (run_id[:15], stem if numbered else run_id, int(number) if numbered else 1)
+def _creation_order(path: Path) -> tuple[str, int]:
+    """By the second in the id and, within it, by the config, which is written once at creation."""
+    config = RunFolder(path).config
+    return path.name[:15], config.stat().st_mtime_ns if config.exists() else 0
 
 
 def _figures(metrics: dict[str, Any]) -> dict[str, Any]:

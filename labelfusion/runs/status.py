@@ -58,6 +58,11 @@ class Status:
         return self.state in ACTIVE_STATES
 
     @property
+    def order(self) -> str:
+        """The run's place among those who wait: by its creation. Fit for a file's name."""
+        return f"{self.created.replace(':', '')}-{self.id}"
+
+    @property
     def seconds(self) -> float | None:
         """Duration of the work so far in seconds; None before it began."""
         if self.started is None:
