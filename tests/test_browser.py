@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
 from urllib.parse import urlparse
-from urllib.request import urlopen
 
 import pandas as pd
 import pytest
 
-from scripts.screenshots import ARGUMENTS, CHROMIUM
+from scripts.screenshots import ARGUMENTS, CHROMIUM, served_app
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 ROOT = Path(__file__).parent.parent
-START_SECONDS = 60
 TRAIN_MS = 180_000
 
 pytestmark = [
@@ -31,37 +23,11 @@ pytestmark = [
 ]
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def app(tmp_path_factory) -> Iterator[str]:
     """The address of a served app with an empty workspace."""
-    port, folder = _free_port(), tmp_path_factory.mktemp("workspace")
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
-    environment = os.environ | {"LABELFUSION_WORKSPACE": str(folder), "OMP_NUM_THREADS": "1"}
-    server = subprocess.Popen(command, cwd=ROOT, env=environment)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/_stcore/health", server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _wait_for(url: str, server: subprocess.Popen) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        assert server.poll() is None, "the app's server ended"
-        try:
-            with urlopen(url):
-                return
-        except URLError:
-            time.sleep(0.2)
-    pytest.fail(f"the app did not answer at {url}")
+    with served_app(tmp_path_factory.mktemp("workspace")) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
