@@ -1,6 +1,6 @@
 # make run    the app at http://127.0.0.1:8501, installed on the first call
 # make test   style, types and tests; what CI runs
-# make lint, make format, make clean
+# make lint, make format, make screenshots, make clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 EXTRAS := anthropic,gemini,gemini-legacy,redis
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: run test lint format clean
+.PHONY: run test lint format screenshots clean
 
 run: $(VENV)/.installed
 	$(BIN)/labelfusion app
@@ -24,6 +24,9 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff format
 	$(BIN)/python -m ruff check --fix
+
+screenshots: $(VENV)/.installed-dev
+	$(BIN)/python -m scripts.screenshots
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

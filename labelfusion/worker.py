@@ -103,7 +103,9 @@ def _fit(
     recorder.set(state="running", started=now())
     config = RunConfig.load(folder.config)
     check_unchanged(folder, recorder.status, config)
+    on_event(Event("check", "start", "Reading and checking the input"))
     dataset = dataset or check(config)
+    on_event(Event("check", "done", f"{len(dataset)} rows"))
     recorder.set(data={**recorder.status.data, "rows": len(dataset)})
     store = SignalStore(folder.signals, dataset.ids, dataset.space.names)
     with scoring_session(config, workspace, folder.id) as context:

@@ -1,21 +1,35 @@
-"""Pictures of every page, light and dark, wide and narrow, from a running app.
+"""Pictures of every page on the sample data, made by a real browser.
 
-Usage: python scripts/screenshots.py URL [--out docs/images] [--query "run=…&dataset=…"]
-Needs Playwright and a Chromium (named by CHROMIUM, else /usr/bin/chromium).
+Usage: python -m scripts.screenshots [--out docs/images] [--every-look]
+Trains the samples in a temporary workspace, serves the app and takes the pictures. Needs
+Playwright and a Chromium (named by CHROMIUM, else /usr/bin/chromium).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.error import URLError
+from urllib.request import urlopen
 
-from playwright.sync_api import sync_playwright
+from labelfusion import jobs
+from labelfusion.config import RunConfig
+from labelfusion.datasets import DatasetStore
+from labelfusion.workspace import WORKSPACE_VARIABLE, Workspace
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+ROOT = Path(__file__).parent.parent
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 ARGUMENTS = [
     "--no-sandbox",
@@ -25,58 +39,112 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PAGES = ("overview", "data", "train", "jobs", "results")
-TABS = {
-    "data": ("Preview", "Columns", "Labels", "Findings", "Test split", "LLM scores"),
-    "results": ("Summary", "Labels", "Confusion", "Why this fusion", "Compare runs", "Export"),
+# A name for each picture, and the page and tab it shows.
+VIEWS = {
+    "overview": ("", None),
+    "data": ("data", None),
+    "data-columns": ("data", "Columns"),
+    "data-labels": ("data", "Labels"),
+    "data-findings": ("data", "Findings"),
+    "data-test-split": ("data", "Test split"),
+    "data-scores": ("data", "LLM scores"),
+    "train": ("train", None),
+    "jobs": ("jobs", None),
+    "results": ("results", None),
+    "results-labels": ("results", "Labels"),
+    "results-confusion": ("results", "Confusion"),
+    "results-choice": ("results", "Why this fusion"),
+    "results-compare": ("results", "Compare runs"),
+    "results-export": ("results", "Export"),
 }
 WIDTHS = {"wide": 1440, "narrow": 800}
+START_SECONDS = 60
+TRAIN_SECONDS = 600
 SETTLE_MS = 1200
 
 
-def addresses(url: str, query: str, pages: list[str]) -> dict[str, str]:
-    """A name for each picture and the address it is taken of."""
-    found = {}
-    for page in pages:
-        base = f"{url}/{'' if page == 'overview' else page}?{query}"
-        found[page] = base
-        for tab in TABS.get(page, ())[1:]:
-            found[f"{page}-{tab.lower().replace(' ', '-')}"] = f"{base}&tab={tab}"
-    return found
+@contextmanager
+def served_app(workspace: Path) -> Iterator[str]:
+    """Serve the app on a free port while the block runs; gives its address."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    environment = os.environ | {WORKSPACE_VARIABLE: str(workspace)}
+    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/_stcore/health", server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urlopen(url):
+                return
+        except URLError:
+            time.sleep(0.2)
+    raise TimeoutError(f"the app did not answer at {url}")
+
+
+def train_samples(workspace: Workspace) -> str:
+    """Train on both samples, and the tickets once more with TF-IDF; returns the first run's id."""
+    store, runs = DatasetStore(workspace), []
+    for name, encoder in (("tickets", "minilm"), ("tickets", "tfidf"), ("reviews", "minilm")):
+        stored = store.add_sample(name)
+        scores = stored.scores_config()
+        values = {"data": stored.config, "llm": [scores], "encoder": encoder}
+        config = RunConfig.from_dict(values)
+        runs.append(jobs.start(workspace, config, name=name))
+    for run_id in runs:
+        jobs.wait(workspace, run_id, timeout_s=TRAIN_SECONDS)
+    return runs[0]
 
 
 def take(browser: Browser, address: str, path: Path, *, width: int, scheme: str) -> None:
-    """One full picture of a page that has finished drawing."""
+    """One picture of a whole page that has finished drawing."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.goto(address)
     page.wait_for_selector("h1")
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
     page.wait_for_timeout(SETTLE_MS)
     main = page.locator('[data-testid="stMainBlockContainer"]')
-    height = int(main.evaluate("element => element.scrollHeight")) + 20
+    height = int(main.evaluate("element => element.scrollHeight"))
     page.set_viewport_size({"width": width, "height": max(900, height)})
-    page.wait_for_timeout(SETTLE_MS // 2)
+    page.wait_for_timeout(SETTLE_MS)
     page.screenshot(path=path)
     page.close()
 
 
+def take_all(browser: Browser, url: str, run: str, out: Path, looks: list[tuple[str, str]]) -> None:
+    """Every view in every look (colour scheme, width)."""
+    for name, (page, tab) in VIEWS.items():
+        address = f"{url}/{page}?run={run}&dataset=tickets" + (f"&tab={tab}" if tab else "")
+        for scheme, width in looks:
+            suffix = "" if len(looks) == 1 else f"-{scheme}-{width}"
+            take(browser, address, out / f"{name}{suffix}.png", width=WIDTHS[width], scheme=scheme)
+
+
 def main() -> None:
+    from playwright.sync_api import sync_playwright
+
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url")
-    parser.add_argument("--out", type=Path, default=Path("docs/images"))
-    parser.add_argument("--query", default="")
-    parser.add_argument("--pages", nargs="+", default=list(PAGES))
-    parser.add_argument("--schemes", nargs="+", default=["light", "dark"])
-    parser.add_argument("--widths", nargs="+", default=list(WIDTHS))
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
+    parser.add_argument("--every-look", action="store_true", help="light and dark, wide and narrow")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
+    looks = [("light", "wide")]
+    if chosen.every_look:
+        looks = [(scheme, width) for scheme in ("light", "dark") for width in WIDTHS]
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        run = train_samples(Workspace.at(folder))
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        for name, address in addresses(chosen.url, chosen.query, chosen.pages).items():
-            for scheme in chosen.schemes:
-                for width in chosen.widths:
-                    path = chosen.out / f"{name}-{scheme}-{width}.png"
-                    take(browser, address, path, width=WIDTHS[width], scheme=scheme)
+        with served_app(Path(folder)) as url:
+            take_all(browser, url, run, chosen.out, looks)
         browser.close()
 
 

@@ -46,13 +46,15 @@ def stages(events: Iterable[Mapping[str, Any]], run_state: str) -> list[Stage]:
     by_stage: dict[str, list[Mapping[str, Any]]] = {name: [] for name in STAGES}
     for event in events:
         by_stage.setdefault(str(event.get("stage")), []).append(event)
-    return [_stage(name, by_stage[name], run_state) for name in STAGES]
+    begun = [i for i, name in enumerate(STAGES) if by_stage[name]]
+    reached = len(STAGES) if run_state == "finished" else max(begun, default=0)
+    return [_stage(name, by_stage[name], run_state, i < reached) for i, name in enumerate(STAGES)]
 
 
-def _stage(name: str, events: list[Mapping[str, Any]], run_state: str) -> Stage:
+def _stage(name: str, events: list[Mapping[str, Any]], run_state: str, passed: bool) -> Stage:
     title = STAGE_NAMES[name]
     if not events:
-        idle: StageState = "not needed" if run_state == "finished" else "waiting"
+        idle: StageState = "not needed" if passed else "waiting"
         return Stage(title, idle, "", 0, 0, "", None, None, None)
     state: StageState = "running" if run_state in ("queued", "running") else "stopped"
     if any(event["status"] == "done" for event in events) or run_state == "finished":

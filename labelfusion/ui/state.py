@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -129,6 +132,17 @@ def _dataset(config: str, stamp: float) -> Dataset:  # noqa: ARG001 - part of th
 
     read = DataConfig.model_validate_json(config)
     return dataset_from_table(open_table(read), read)
+
+
+def spend_this_month() -> str:
+    """What all runs of the workspace have spent on LLMs since the month began, as text."""
+    from labelfusion.costs import LEDGER_NAME, format_usd, open_ledger
+
+    root = workspace().root
+    if not (root / LEDGER_NAME).is_file():
+        return format_usd(Decimal(0))
+    with closing(open_ledger(root)) as ledger:
+        return format_usd(ledger.spend(month=f"{datetime.now(UTC):%Y-%m}").total)
 
 
 @st.cache_resource(show_spinner=False)

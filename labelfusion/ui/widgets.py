@@ -101,6 +101,7 @@ def sidebar() -> None:
         st.divider()
         st.caption(f"Data set: {escape(dataset) if dataset else 'none chosen'}")
         st.caption(f"Run: {escape(run) if run else 'none chosen'}")
+        st.caption(f"LLM spend this month: {escape(state.spend_this_month())}")
 
 
 def empty(message: str, page_path: str | None = None, label: str | None = None) -> None:

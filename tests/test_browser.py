@@ -1,0 +1,95 @@
+"""The app in a real browser: upload, train, read the result, and links that open cold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pandas as pd
+import pytest
+
+from scripts.screenshots import ARGUMENTS, CHROMIUM, served_app
+
+playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+ROOT = Path(__file__).parent.parent
+TRAIN_MS = 180_000
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path(CHROMIUM).is_file(), reason=f"There is no Chromium at {CHROMIUM}"),
+]
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory) -> Iterator[str]:
+    """The address of a served app with an empty workspace."""
+    with served_app(tmp_path_factory.mktemp("workspace")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page(viewport={"width": 1440, "height": 1000})
+    page.set_default_timeout(30_000)
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def small_csv(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("upload") / "desk.csv"
+    tickets = pd.read_csv(ROOT / "sample_data" / "tickets.csv")
+    tickets[tickets["label"].isin(["billing", "delivery"])].to_csv(path, index=False)
+    return path
+
+
+def test_from_an_upload_to_a_result_and_back_by_link(app, browser, page, small_csv):
+    expect = playwright_api.expect
+    asked = set()
+    page.on("request", lambda request: asked.add(urlparse(request.url).hostname))
+    page.goto(f"{app}/data")
+    page.locator('input[type="file"]').first.set_input_files(str(small_csv))
+    expect(page).to_have_url(re.compile("dataset=desk"))
+    page.get_by_role("tab", name="Columns").click()
+    page.get_by_role("button", name="Save the layout").click()
+    expect(page.get_by_text("Layout saved.")).to_be_visible()
+
+    page.get_by_role("link", name="Train on this data").click()
+    page.get_by_text("TF-IDF words").click()
+    page.get_by_role("button", name="Start training").click()
+    expect(page.get_by_role("heading", name="desk: finished")).to_be_visible(timeout=TRAIN_MS)
+
+    page.get_by_role("link", name="See the results").click()
+    expect(page.get_by_text("texts for training")).to_be_visible()
+    expect(page.get_by_test_id("stMetricValue").first).to_have_text(re.compile(r"\d+\.\d %"))
+    assert asked <= {"127.0.0.1", None, ""}, "the app asked other hosts"
+
+    fresh = browser.new_context(viewport={"width": 800, "height": 900}).new_page()
+    fresh.goto(f"{page.url.split('&tab')[0]}&tab=Confusion")
+    expect(fresh.get_by_role("tab", name="Confusion")).to_have_attribute("aria-selected", "true")
+    expect(fresh.get_by_text("Click a cell of the matrix")).to_be_visible()
+    fresh.locator('[aria-roledescription="text mark"]').first.click()
+    expect(fresh.get_by_text(re.compile("Test texts: .* called"))).to_be_visible()
+    fresh.context.close()
+
+
+@pytest.mark.parametrize("path", ["", "data", "train", "jobs", "results"])
+def test_every_page_opens_cold_with_its_sidebar_and_no_traceback(app, page, path):
+    page.goto(f"{app}/{path}")
+    expect = playwright_api.expect
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    links = page.get_by_test_id("stSidebar").get_by_role("link")
+    expect(links.filter(has_text="Results")).to_be_visible()
+    expect(page).to_have_title(re.compile("· LabelFusion$"))
+    expect(page.get_by_test_id("stException")).to_have_count(0)
