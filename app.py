@@ -35,7 +35,7 @@ def way_in() -> None:
     clicked = st.button("Try it on the sample tickets", type="primary")
     st.caption(
         "460 synthetic support tickets in 7 labels, with LLM scores made beforehand: needs no key "
-        "and no internet, and takes about a minute."
+        "and no internet, and takes less than a minute."
     )
     if clicked:
         try_sample()

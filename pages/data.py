@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from labelfusion.config import DataConfig
-from labelfusion.data import SUFFIXES, Finding, find_problems, guess_layout, make_split
+from labelfusion.data import SUFFIXES, Finding, guess_layout
 from labelfusion.datasets import StoredDataset, without_rows
 from labelfusion.ui import charts, state, widgets
 from labelfusion.ui.tables import balance, split_balance
@@ -174,8 +174,7 @@ def labels(stored: StoredDataset) -> None:
 
 
 def findings(stored: StoredDataset) -> None:
-    dataset = state.open_dataset(stored.config)
-    found = find_problems(dataset)
+    found = state.findings(stored.config)
     if not found:
         st.success("Nothing was found to mend. Go on to the test split, or train.")
     for number, finding in enumerate(found):
@@ -226,7 +225,7 @@ def test_split(stored: StoredDataset) -> None:
     if st.button("Save the test split", type="primary"):
         save(stored, asked, "Test split saved", seed)
     dataset = state.open_dataset(asked)
-    split = make_split(dataset, asked, seed)
+    split = state.split(asked, seed)
     unused = len(dataset) - len(split.train) - len(split.test)
     st.caption(
         f"{len(split.train):,} texts for training, {len(split.test):,} for the test, {unused:,} in "

@@ -116,7 +116,9 @@ def compare(run: Run) -> None:
     if finished.empty:
         widgets.empty("There is no other finished run.", "pages/train.py", "Train another one")
         return
-    names = {row["id"]: f"{row['name']} · {row['id']}" for row in finished.to_dict("records")}
+    # Runs of the same name first: they are most often what one wants to compare with.
+    others = sorted(finished.to_dict("records"), key=lambda row: row["name"] != run.status.name)
+    names = {row["id"]: f"{row['name']} · {row['id']}" for row in others}
     other = state.choose("Compare with", "with", names)
     comparison = state.manager().compare([run.id, other])
     st.caption(f"{comparison.shared_rows:,} texts were predicted by both runs.")

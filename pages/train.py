@@ -10,7 +10,6 @@ from labelfusion import jobs
 from labelfusion.config import CalibrationName, RunConfig
 from labelfusion.datasets import StoredDataset
 from labelfusion.errors import LabelFusionError
-from labelfusion.pipeline import check
 from labelfusion.ui import state, widgets
 from labelfusion.ui.charts import system_name
 
@@ -117,8 +116,7 @@ def as_text(config: RunConfig) -> None:
 def check_and_start(config: RunConfig) -> None:
     """Say what stands in the way; if nothing does, offer Start."""
     try:
-        with st.spinner("Checking data, encoder and scores"):
-            check(config)
+        state.check(config)
     except LabelFusionError as error:
         widgets.show_error(error)
         st.button("Start training", disabled=True, help="Mend what is said above first.")

@@ -313,8 +313,8 @@ def _read_confusion(table: pd.DataFrame) -> str:
         return "No text is confused."
     worst, total = wrong[0], sum(row["count"] for row in wrong)
     return (
-        f"{total:,} of {table['count'].sum():,} texts are wrong; most often {worst['gold']} is "
-        f"called {worst['predicted']} ({worst['count']:,} texts)."
+        f"Wrong: {total:,} of {table['count'].sum():,} texts; most often {worst['gold']} is called "
+        f"{worst['predicted']} ({worst['count']:,})."
     )
 
 
@@ -370,14 +370,20 @@ def candidates(table: pd.DataFrame) -> Chart:
     title = "Cross-validated log loss of each candidate"
     _lay_out(figure, title, "Log loss (nats per text), one standard error; lower is better", 0)
     figure.update_layout(height=150 + 30 * len(table))
-    chosen = table[table["chosen"]]
-    reading = (
-        f"{chosen.iloc[0]['name']} was chosen with a log loss of {chosen.iloc[0]['log_loss']:.3f}; "
-        f"the lowest is {table.iloc[0]['name']} with {table.iloc[0]['log_loss']:.3f}."
-        if len(chosen)
-        else "No candidate is marked as chosen."
-    )
+    reading = _read_candidates(table)
     return Chart(figure, title, reading, f"Dot plot of log loss per candidate. {reading}", table)
+
+
+def _read_candidates(table: pd.DataFrame) -> str:
+    rows = table.to_dict(orient="records")
+    chosen = next((row for row in rows if row["chosen"]), None)
+    if chosen is None:
+        return "No candidate is marked as chosen."
+    lowest = min(rows, key=lambda row: row["log_loss"])
+    said = f"{chosen['name']} was chosen with a log loss of {chosen['log_loss']:.3f}"
+    if chosen is lowest:
+        return f"{said}, the lowest of {len(rows)} candidates."
+    return f"{said}; the lowest is {lowest['name']} with {lowest['log_loss']:.3f}."
 
 
 def _in_sentence(system: str) -> str:

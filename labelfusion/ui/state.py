@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from labelfusion.config import DataConfig
+from labelfusion.config import DataConfig, RunConfig
 from labelfusion.datasets import DatasetStore
 from labelfusion.files import sha256
 from labelfusion.runs import ResultsManager, Run, RunFolder
 from labelfusion.workspace import Workspace
 
 if TYPE_CHECKING:
-    from labelfusion.data import Table
-    from labelfusion.types import Dataset
+    from labelfusion.data import Finding, Table
+    from labelfusion.types import Dataset, Split
 
 REMEMBERED = ("dataset", "run")
 SLOW_IMPORTS = ("pandas", "pyarrow.parquet", "altair", "plotly.graph_objects")
@@ -99,17 +99,17 @@ def _run(path: str, stamp: float) -> Run:  # noqa: ARG001 - the stamp is part of
 def open_table(config: DataConfig) -> Table:
     """The table a data config names, read once until the file changes. Raises InputError."""
     return _table(
-        config.path or "", config.encoding, config.delimiter, config.sheet, _stamp(config)
+        config.path or "", config.encoding, config.delimiter, config.sheet, _stamp(config.path)
     )
 
 
 def open_dataset(config: DataConfig) -> Dataset:
     """The data set a config describes, read once until file or config change. Raises InputError."""
-    return _dataset(config.model_dump_json(), _stamp(config))
+    return _dataset(config.model_dump_json(), _stamp(config.path))
 
 
-def _stamp(config: DataConfig) -> float:
-    path = Path(config.path or "")
+def _stamp(name: str | None) -> float:
+    path = Path(name or "")
     return path.stat().st_mtime if path.is_file() else 0.0
 
 
@@ -151,6 +151,47 @@ def warm_imports() -> threading.Thread:
     thread = threading.Thread(target=lambda: [import_module(n) for n in SLOW_IMPORTS], daemon=True)
     thread.start()
     return thread
+
+
+def findings(config: DataConfig) -> list[Finding]:
+    """What there is to mend in the data, looked for once until file or config change."""
+    return _findings(config.model_dump_json(), _stamp(config.path))
+
+
+def split(config: DataConfig, seed: int) -> Split:
+    """Training and test rows, drawn once until file or settings change. Raises InputError."""
+    return _split(config.model_dump_json(), seed, _stamp(config.path))
+
+
+def check(config: RunConfig) -> None:
+    """The pipeline's own check of all input, done once until a file or setting changes.
+
+    Raises LabelFusionError, every time.
+    """
+    paths = [config.data.path, *(entry.path for entry in config.llm)]
+    _check(config.model_dump_json(exclude={"name"}), tuple(map(_stamp, paths)))
+
+
+@st.cache_resource(max_entries=8, show_spinner="Looking for problems")
+def _findings(config: str, stamp: float) -> list[Finding]:  # noqa: ARG001 - part of the cache's key
+    from labelfusion.data import find_problems
+
+    return find_problems(open_dataset(DataConfig.model_validate_json(config)))
+
+
+@st.cache_resource(max_entries=8, show_spinner="Drawing the test texts")
+def _split(config: str, seed: int, stamp: float) -> Split:  # noqa: ARG001 - part of the cache's key
+    from labelfusion.data import make_split
+
+    read = DataConfig.model_validate_json(config)
+    return make_split(open_dataset(read), read, seed)
+
+
+@st.cache_resource(max_entries=16, show_spinner="Checking data, encoder and scores")
+def _check(config: str, stamps: tuple[float, ...]) -> None:  # noqa: ARG001 - part of the cache's key
+    from labelfusion import pipeline
+
+    pipeline.check(RunConfig.model_validate_json(config))
 
 
 def data_is_there(run: Run) -> bool:
