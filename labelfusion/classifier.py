@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,13 +118,15 @@ def score_llm(
     config: RunConfig,
     on_event: OnEvent = ignore_event,
     *,
+    context: ScoringContext | None = None,
     must_match: bool = True,
 ) -> Signal:
     """Scores of one LLM entry for rows of data laid out as `config.data` says.
 
     `must_match`: recorded scores that hold none of the rows are an error, not an absent source.
     """
-    context = ScoringContext(
+    context = replace(
+        context or ScoringContext(),
         id_columns=(config.data.id_column or "id",),
         text_columns=tuple(config.data.text_columns),
         must_match=must_match,

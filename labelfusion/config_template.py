@@ -120,7 +120,9 @@ def _llm_section(scores: Path | None, config: DataConfig, dataset: Dataset, fold
         return _NO_LLM
     # As logits any finite number passes; what they are is then detected.
     entry = LLMConfig(provider="recorded", path=str(scores), kind="logits")
-    context = ScoringContext((config.id_column or "id",), tuple(config.text_columns))
+    context = ScoringContext(
+        id_columns=(config.id_column or "id",), text_columns=tuple(config.text_columns)
+    )
     rows = Rows(dataset.ids.tolist(), dataset.texts)
     signal = score_rows(entry, rows, dataset.space, context=context)
     kind, reason = detect_kind(np.asarray(signal.scores), dataset.space.multi_label)

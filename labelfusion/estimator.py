@@ -8,6 +8,7 @@ a report and a folder are made by `labelfusion train`.
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +29,18 @@ from labelfusion.data import (
     table_from_frame,
 )
 from labelfusion.errors import ConfigError, InputError, RunError, did_you_mean
-from labelfusion.pipeline import check_sources, fit_fusion, make_signals
-from labelfusion.types import Dataset, Prediction, Rows, Signal, Split, ignore_event
+from labelfusion.llm import scoring_session
+from labelfusion.pipeline import check_sources, fit_fusion, make_signals, training_texts
+from labelfusion.types import (
+    Dataset,
+    LabelSpace,
+    Prediction,
+    Rows,
+    Signal,
+    Split,
+    ignore_event,
+)
+from labelfusion.workspace import Workspace
 
 STATE_FILE = "classifier.json"
 FORMAT = 1
@@ -94,10 +105,14 @@ class AutoFusionClassifier(ClassifierMixin, BaseEstimator):
         train = np.flatnonzero(dataset.labelled)
         split = Split(train=train, test=np.zeros(0, dtype=int))
         check_sources(dataset, split, config)
-        encoder, _, signals = make_signals(dataset, split, config, ignore_event, {}, None)
+        with scoring_session(config, Workspace.at(), _session_name()) as context:
+            encoder, _, signals = make_signals(
+                dataset, split, config, ignore_event, {}, None, context
+            )
         fusion = fit_fusion(dataset, train, signals, config, ignore_event)
         self.classifier_ = FusedClassifier(dataset.space, encoder, fusion)
         self.config_, self.choice_ = config, fusion.choice
+        self.training_texts_ = training_texts(dataset, split)
         self.out_of_fold_ = fusion.out_of_fold
         self.multi_label_ = dataset.space.multi_label
         return self
@@ -173,6 +188,7 @@ class AutoFusionClassifier(ClassifierMixin, BaseEstimator):
         loaded.classifier_ = FusedClassifier.load(folder)
         loaded.choice_ = loaded.classifier_.fusion.choice
         loaded.out_of_fold_ = None
+        loaded.training_texts_ = None
         loaded.classes_ = np.array(values["classes"])
         loaded.multi_label_ = loaded.classifier_.space.multi_label
         return loaded
@@ -195,13 +211,25 @@ class AutoFusionClassifier(ClassifierMixin, BaseEstimator):
         rows = _rows(X, self.config_)
         model, space = self.classifier_, self.classifier_.space
         if llm_scores is None:
-            signals = {
-                entry.name: score_llm(entry, rows, space, self.config_, must_match=False)
-                for entry in self.config_.llm
-            }
+            signals = self._ask(rows, space)
         else:
             signals = {name: _signal(name, scores) for name, scores in llm_scores.items()}
         return model.predict(rows, signals, contributions=contributions)
+
+    def _ask(self, rows: Rows, space: LabelSpace) -> dict[str, Signal]:
+        with scoring_session(self.config_, Workspace.at(), _session_name()) as context:
+            context = replace(context, training=self.training_texts_)
+            return {
+                entry.name: score_llm(
+                    entry, rows, space, self.config_, context=context, must_match=False
+                )
+                for entry in self.config_.llm
+            }
+
+
+def _session_name() -> str:
+    """What the ledger calls a call of this class: budgets are counted by it."""
+    return f"python-{secrets.token_hex(4)}"
 
 
 def _dataset(X: Any, y: Any, config: RunConfig) -> tuple[Dataset, np.ndarray]:

@@ -23,6 +23,7 @@ from labelfusion.evaluation.report import FUSION, build_report
 from labelfusion.files import json_ready
 from labelfusion.fusion.decisions import DecisionRule
 from labelfusion.fusion.model import FusionModel
+from labelfusion.llm import ScoringContext, TrainingTexts, asks, check_entry
 from labelfusion.tasks import signal_evidence, task_for
 from labelfusion.types import (
     Dataset,
@@ -79,7 +80,8 @@ def check_sources(dataset: Dataset, split: Split, config: RunConfig) -> None:
     """Raises LabelFusionError unless every source can be had for the rows of the split."""
     used = np.concatenate([split.train, split.test])
     for entry in config.llm:
-        if entry.provider == "recorded":
+        check_entry(entry, dataset.space)
+        if not asks(entry):
             score_llm(entry, _rows(dataset, used), dataset.space, config)
     if config.ml.encoder != "none":
         make_encoder(config.ml, dataset.space, seed=config.seed, cache_dir=None)
@@ -92,6 +94,7 @@ def fit(
     on_event: OnEvent = ignore_event,
     store: SignalStore | None = None,
     cache_dir: Path | None = None,
+    context: ScoringContext | None = None,
 ) -> FittedRun:
     """Train on the training split and read the test split once.
 
@@ -100,6 +103,7 @@ def fit(
         store: signals by source over all rows of the dataset; those there are not made again, and
             those made are put there.
         cache_dir: where embeddings are kept; None keeps them in this process.
+        context: cache, meter and run that LLM scoring may use (see `llm.scoring_session`).
 
     Raises LabelFusionError for input that cannot be used. The result depends on the seed alone.
     """
@@ -108,7 +112,9 @@ def fit(
     findings = find_problems(dataset, split)
     on_event(_split_done(split, findings))
     store = {} if store is None else store
-    encoder, folds, signals = make_signals(dataset, split, config, on_event, store, cache_dir)
+    encoder, folds, signals = make_signals(
+        dataset, split, config, on_event, store, cache_dir, context
+    )
     fusion = fit_fusion(dataset, split.train, signals, config, on_event)
     classifier = FusedClassifier(dataset.space, encoder, fusion)
     on_event(Event("evaluate", "start", "Reading the test split", total=len(split.test)))
@@ -138,6 +144,7 @@ def make_signals(
     on_event: OnEvent,
     store: SignalStore,
     cache_dir: Path | None,
+    context: ScoringContext | None = None,
 ) -> tuple[Encoder | None, np.ndarray, dict[str, Signal]]:
     """The final encoder, the folds of the training rows, and every source's signal."""
     targets = dataset.targets[split.train]
@@ -155,9 +162,10 @@ def make_signals(
         else:
             _fit_encoder(encoder, dataset, split, on_event)
         signals[ML_SOURCE] = store[ML_SOURCE]
+    lent = replace(context or ScoringContext(), training=training_texts(dataset, split))
     for entry in config.llm:
         if entry.name not in store:
-            store[entry.name] = _llm_signal(entry, dataset, split, config, on_event)
+            store[entry.name] = _llm_signal(entry, dataset, split, config, on_event, lent)
         signals[entry.name] = store[entry.name]
     return encoder, folds, signals
 
@@ -206,11 +214,23 @@ def _fit_encoder(encoder: Encoder, dataset: Dataset, split: Split, on_event: OnE
     encoder.fit(_rows(dataset, split.train).texts, dataset.targets[split.train], on_event)
 
 
+def training_texts(dataset: Dataset, split: Split) -> TrainingTexts:
+    """The rows that few-shot examples may be drawn from."""
+    rows = _rows(dataset, split.train)
+    return TrainingTexts(rows.ids, rows.texts, dataset.targets[split.train])
+
+
 def _llm_signal(
-    entry: LLMConfig, dataset: Dataset, split: Split, config: RunConfig, on_event: OnEvent
+    entry: LLMConfig,
+    dataset: Dataset,
+    split: Split,
+    config: RunConfig,
+    on_event: OnEvent,
+    context: ScoringContext,
 ) -> Signal:
     used = np.concatenate([split.train, split.test])
-    scored = score_llm(entry, _rows(dataset, used), dataset.space, config, on_event)
+    rows = _rows(dataset, used)
+    scored = score_llm(entry, rows, dataset.space, config, on_event, context=context)
     return _scattered(dataset, [(used, scored)])
 
 

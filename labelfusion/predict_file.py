@@ -5,18 +5,22 @@ Puts reading, scoring and the classifier together, and writes the result as a ta
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from labelfusion.classifier import FusedClassifier, score_llm
 from labelfusion.config import LLMConfig, RunConfig
-from labelfusion.data import read_rows
+from labelfusion.data import load_dataset, make_split, read_rows
 from labelfusion.errors import InputError
 from labelfusion.files import write_atomically
+from labelfusion.llm import ScoringContext, TrainingTexts, scoring_session
+from labelfusion.pipeline import training_texts
 from labelfusion.runs import Run
 from labelfusion.runs.save import prediction_frame
 from labelfusion.types import OnEvent, Rows, Signal, ignore_event
+from labelfusion.workspace import Workspace
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -28,7 +32,7 @@ def predict_file(
     scores: Path | None = None,
     use_llm: bool = True,
     contributions: bool = False,
-    cache_dir: Path | None = None,
+    workspace: Workspace | None = None,
     on_event: OnEvent = ignore_event,
 ) -> pd.DataFrame:
     """The file's columns, then prediction, p_<label>, <source>_present and contributions if asked.
@@ -37,15 +41,38 @@ def predict_file(
         scores: recorded scores of the first LLM source for these rows; they must hold some of
             them. Without it a recorded source is looked up in the run's own file of scores.
         use_llm: False leaves every LLM source missing, and asks and pays nothing.
+        workspace: where embeddings, LLM answers and the ledger are kept.
 
     Raises LabelFusionError for input that cannot be used.
     """
     config = run.config
     table, rows = read_rows(path, config.data)
-    classifier = run.model(cache_dir)
-    signals = _llm_signals(classifier, rows, config, scores, on_event) if use_llm else {}
+    workspace = workspace or Workspace.at()
+    classifier = run.model(workspace.cache)
+    signals: dict[str, Signal] = {}
+    if use_llm:
+        entries = _entries(config, scores)
+        asked = config.model_copy(update={"llm": entries})
+        with scoring_session(asked, workspace, run.folder.id) as context:
+            context = replace(context, training=_examples(run))
+            signals = _llm_signals(classifier, rows, asked, scores, on_event, context)
     prediction = classifier.predict(rows, signals, on_event=on_event, contributions=contributions)
     return _joined(table.frame, prediction_frame(prediction), table.name)
+
+
+def _entries(config: RunConfig, scores: Path | None) -> list[LLMConfig]:
+    entries = list(config.llm)
+    if scores is not None:
+        entries[:1] = [_recorded(entries, scores)]
+    return entries
+
+
+def _examples(run: Run) -> TrainingTexts | None:
+    """The training rows of the run, if its prompts show examples."""
+    if all(entry.prompt.examples.strategy == "none" for entry in run.config.llm):
+        return None
+    dataset = load_dataset(run.config.data)
+    return training_texts(dataset, make_split(dataset, run.config.data, run.config.seed))
 
 
 def _llm_signals(
@@ -54,10 +81,8 @@ def _llm_signals(
     config: RunConfig,
     scores: Path | None,
     on_event: OnEvent,
+    context: ScoringContext,
 ) -> dict[str, Signal]:
-    entries = list(config.llm)
-    if scores is not None:
-        entries[:1] = [_recorded(entries, scores)]
     return {
         entry.name: score_llm(
             entry,
@@ -65,9 +90,10 @@ def _llm_signals(
             classifier.space,
             config,
             on_event,
-            must_match=scores is not None and entry is entries[0],
+            context=context,
+            must_match=scores is not None and entry is config.llm[0],
         )
-        for entry in entries
+        for entry in config.llm
     }
 
 

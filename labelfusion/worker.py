@@ -97,6 +97,7 @@ def _fit(
     on_event: OnEvent,
     dataset: Dataset | None,
 ) -> FittedRun:
+    from labelfusion.llm import scoring_session
     from labelfusion.pipeline import check, fit
 
     recorder.set(state="running", started=now())
@@ -107,7 +108,15 @@ def _fit(
     on_event(Event("check", "done", f"{len(dataset)} rows"))
     recorder.set(data={**recorder.status.data, "rows": len(dataset)})
     store = SignalStore(folder.signals, dataset.ids, dataset.space.names)
-    fitted = fit(dataset, config, on_event=on_event, store=store, cache_dir=workspace.cache)
+    with scoring_session(config, workspace, folder.id) as context:
+        fitted = fit(
+            dataset,
+            config,
+            on_event=on_event,
+            store=store,
+            cache_dir=workspace.cache,
+            context=context,
+        )
     on_event(Event("save", "start", "Writing the run"))
     save(folder, fitted, recorder.status.data)
     on_event(Event("save", "done", "The run is written"))

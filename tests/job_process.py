@@ -15,7 +15,7 @@ from labelfusion.types import Event
 real_fit = pipeline.fit
 
 
-def gated_fit(dataset, config, *, on_event, store, cache_dir):
+def gated_fit(dataset, config, *, on_event, store, **lent):
     """The real fit, after each source has been stored and the gate of that name is open."""
     gates = Path(os.environ["TEST_GATES"])
     with (gates / "started").open("a") as file:
@@ -31,7 +31,7 @@ def gated_fit(dataset, config, *, on_event, store, cache_dir):
                 time.sleep(0.02)
 
     gated = Gated(store.folder, store.ids, store.labels)
-    return real_fit(dataset, config, on_event=on_event, store=gated, cache_dir=cache_dir)
+    return real_fit(dataset, config, on_event=on_event, store=gated, **lent)
 
 
 if __name__ == "__main__":

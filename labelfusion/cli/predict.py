@@ -42,7 +42,7 @@ def predict(
             scores=scores,
             use_llm=not no_llm,
             contributions=contributions,
-            cache_dir=space.cache,
+            workspace=space,
             on_event=progress,
         )
     finally:

@@ -1,17 +1,24 @@
 """From texts to per-class scores of an LLM: `score_rows` is the only way in.
 
-Knows which provider an entry names and nothing about fusion, runs or pages.
+Knows which kind of source an entry names and nothing about fusion, runs or pages.
 """
 
 from __future__ import annotations
 
 from labelfusion.config import LLMConfig
-from labelfusion.errors import ConfigError
 from labelfusion.llm.context import ScoringContext
-from labelfusion.llm.providers import recorded
+from labelfusion.llm.examples import TrainingTexts
+from labelfusion.llm.session import asks, check_entry, scoring_session
 from labelfusion.types import LabelSpace, OnEvent, Rows, Signal, ignore_event
 
-__all__ = ["ScoringContext", "score_rows"]
+__all__ = [
+    "ScoringContext",
+    "TrainingTexts",
+    "asks",
+    "check_entry",
+    "score_rows",
+    "scoring_session",
+]
 
 
 def score_rows(
@@ -33,13 +40,20 @@ def score_rows(
 
     Raises:
         InputError: a file of recorded scores cannot be used as it is.
-        ConfigError: the entry names what is not there.
+        ConfigError: the entry names what is not there (MissingKeyError: the API key).
+        ModelError: a local model is absent or damaged.
+        ProviderError: the provider cannot be used and gave no answer at all.
+        LimitError: the budget is spent and the run is to stop then.
     """
     context = context or ScoringContext()
     if entry.provider == "recorded":
+        from labelfusion.llm.providers import recorded
+
         return recorded.score(entry, rows, space, on_event=on_event, context=context)
-    raise ConfigError(
-        f"Provider {entry.provider!r} cannot be asked",
-        expected="recorded",
-        remedy="Score the texts elsewhere and set provider: recorded and path",
-    )
+    if entry.provider == "local":
+        from labelfusion.llm.providers import local
+
+        return local.score(entry, rows, space, on_event=on_event, context=context)
+    from labelfusion.llm.remote import score
+
+    return score(entry, rows, space, on_event=on_event, context=context)

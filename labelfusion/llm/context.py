@@ -5,8 +5,15 @@ Plain values; knows no provider and opens nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from labelfusion.cache import AnswerCache
+    from labelfusion.costs import Meter
+    from labelfusion.llm.examples import TrainingTexts
+    from labelfusion.llm.providers.base import Prompt, Reply
 
 
 @dataclass(frozen=True)
@@ -14,11 +21,24 @@ class ScoringContext:
     """What `score_rows` may use; every default is "do without".
 
     Attributes:
+        cache: where answers are looked up and kept.
+        meter: budget and ledger. Without one nothing is counted.
+        stop_when_spent: raise LimitError when the budget is spent, instead of going on with the
+            rows that have scores.
+        run: id of the run, kept with cached answers.
+        training: labelled rows that few-shot examples may come from.
+        on_reply: shown every prompt with its reply as it came.
         id_columns: names under which a file of recorded scores may hold the ids.
         text_columns: names under which it may hold the texts.
         must_match: whether a file of recorded scores that holds none of the rows is an error.
     """
 
+    cache: AnswerCache | None = None
+    meter: Meter | None = None
+    stop_when_spent: bool = False
+    run: str = ""
+    training: TrainingTexts | None = None
+    on_reply: Callable[[Prompt, Reply], None] | None = None
     id_columns: Sequence[str] = ("id",)
     text_columns: Sequence[str] = ("text",)
     must_match: bool = True

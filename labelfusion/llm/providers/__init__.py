@@ -1,1 +1,65 @@
-"""One file per way of getting scores."""
+"""One file per way of getting scores; `make_provider` is where an entry finds its own.
+
+Knows which class an entry names and where its key is. SDKs are imported when a provider is made.
+"""
+
+from __future__ import annotations
+
+from labelfusion.config import LLMConfig
+from labelfusion.errors import ConfigError
+from labelfusion.llm.credentials import find_key
+from labelfusion.llm.providers.anthropic import AnthropicProvider
+from labelfusion.llm.providers.base import Provider
+from labelfusion.llm.providers.gemini import GeminiProvider, make_gemini
+from labelfusion.llm.providers.openai import CompatibleProvider, DeepSeekProvider, OpenAIProvider
+
+REMOTE = {
+    "openai": OpenAIProvider,
+    "deepseek": DeepSeekProvider,
+    "compatible": CompatibleProvider,
+    "anthropic": AnthropicProvider,
+    "gemini": GeminiProvider,
+}
+
+
+def model_name(entry: LLMConfig) -> str:
+    """The model an entry asks, its provider's default if it names none.
+
+    Raises ConfigError: there is none, and the provider has no default.
+    """
+    kind = REMOTE.get(entry.provider)
+    model = entry.model or (kind.default_model if kind else None)
+    if model is None:
+        raise ConfigError(
+            f"Provider {entry.provider} needs a model",
+            where=f"llm {entry.name}",
+            remedy="Set model to the name the server knows it by, or to a model folder",
+        )
+    return model
+
+
+def provider_key(entry: LLMConfig) -> str | None:
+    """The API key of a remote entry. Raises MissingKeyError if it needs one and has none."""
+    kind = REMOTE[entry.provider]
+    return find_key(entry, needs_key=kind.needs_key, key_env_var=kind.key_env_var)
+
+
+def make_provider(entry: LLMConfig, key: str | None) -> Provider:
+    """The provider of a remote entry, ready to be asked inside an event loop.
+
+    Raises MissingDependencyError: its SDK is not installed; ConfigError: log-probabilities are
+    asked for and it has none.
+    """
+    model = model_name(entry)
+    if entry.provider == "gemini":
+        provider = make_gemini(entry.sdk, model, key, entry.base_url, entry.timeout_s)
+    else:
+        provider = REMOTE[entry.provider](model, key, entry.base_url, entry.timeout_s)
+    if entry.output == "logprobs" and not provider.logprobs:
+        raise ConfigError(
+            f"Provider {entry.provider} gives no log-probabilities",
+            where=f"llm {entry.name}, output",
+            found="logprobs",
+            remedy="Set output to json_schema",
+        )
+    return provider
