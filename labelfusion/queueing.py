@@ -35,10 +35,14 @@ def max_running() -> int:
     return int(text)
 
 
+# A killed process is dead a moment before the system has let go of its locks.
+LET_GO_S = 2.0
+
+
 @contextmanager
 def held(path: Path) -> Iterator[bool]:
-    """Try for the lock at `path`, without waiting; yields whether it is held."""
-    lock = FileLock(path, timeout=0, is_singleton=False, thread_local=False)
+    """Try for the lock at `path`; yields whether it is held."""
+    lock = FileLock(path, timeout=LET_GO_S, is_singleton=False, thread_local=False)
     try:
         lock.acquire()
     except Timeout:
