@@ -161,7 +161,7 @@ class FusionConfig(_Section):
 
     `method`: "auto" (guarded choice), "log_pool", "matrix_pool", or the name of a source to use it
     alone. `standard_errors`: the gain, in standard errors of the paired difference, for which the
-    best single source is left (stricter below 100 labels, see labelfusion.fusion.choice).
+    best single source is left (more on few labels, see labelfusion.fusion.choice).
     """
 
     method: str = "auto"

@@ -19,9 +19,9 @@ from labelfusion.fusion.candidates import CrossValidated
 from labelfusion.fusion.decisions import default_rule
 from labelfusion.tasks import Task
 
-# Below these many labelled rows the standard error is itself badly known: ask for more.
-SMALL_SAMPLE = 100
-SMALL_SAMPLE_FACTOR = 1.5
+# On few rows the standard error is itself badly known, and the best of many candidates is partly
+# luck: on n rows 1 + 60/n standard errors of log-loss are asked for (2.5 at 40 rows, 1.1 at 500).
+SMALL_SAMPLE_ROWS = 60
 # Fewer rows than this with every source present are too few to compare combiners on.
 MIN_COMPARED_ROWS = 10
 
@@ -83,8 +83,8 @@ def choose(
     rows = np.isfinite(cv.losses[inside].sum(axis=0))
     if rows.sum() < MIN_COMPARED_ROWS:
         return _without_comparison(cv, names, subset, method, standard_errors, int(rows.sum()))
-    factor = SMALL_SAMPLE_FACTOR if rows.sum() < SMALL_SAMPLE else 1.0
-    table = _Table(cv, inside, rows, targets, task, standard_errors * factor)
+    asked = standard_errors * float(1 + SMALL_SAMPLE_ROWS / rows.sum())
+    table = _Table(cv, inside, rows, targets, task, asked, standard_errors)
     used, reason = table.asked_for(method, subset) or table.guarded()
     return Choice(
         names,
@@ -92,7 +92,7 @@ def choose(
         tuple(cv.candidates[c].name for c in used),
         method,
         reason,
-        standard_errors * factor,
+        asked,
         int(rows.sum()),
         tuple(table.scores(used)),
     )
@@ -108,9 +108,11 @@ class _Table:
         rows: np.ndarray,
         targets: np.ndarray,
         task: Task,
-        standard_errors: float,
+        loss_errors: float,
+        accuracy_errors: float,
     ) -> None:
-        self.cv, self.inside, self.standard_errors = cv, inside, standard_errors
+        self.cv, self.inside = cv, inside
+        self.loss_errors, self.accuracy_errors = loss_errors, accuracy_errors
         self.losses = {c: cv.losses[c, rows] for c in inside}
         rule = default_rule(task, targets)
         self.right = {
@@ -132,8 +134,8 @@ class _Table:
         gain, error = self.gain(c)
         right = self.right[c].astype(float) - self.right[self.most_accurate_single]
         # Where no decision changes, both sides are 0: better probabilities are enough.
-        as_accurate = right.mean() >= self.standard_errors * _standard_error(right)
-        return gain > max(self.standard_errors * error, 0.0) and bool(as_accurate)
+        as_accurate = right.mean() >= self.accuracy_errors * _standard_error(right)
+        return gain > max(self.loss_errors * error, 0.0) and bool(as_accurate)
 
     def guarded(self) -> tuple[list[int], str]:
         ranked = sorted(
@@ -144,7 +146,7 @@ class _Table:
             return [best], f"{single} is the only candidate"
         if best == self.best_single:
             return [best], (
-                f"No combiner beat {single} alone by more than {self.standard_errors:g} × the "
+                f"No combiner beat {single} alone by more than {self.loss_errors:.2g} × the "
                 "standard error of the paired cross-validated log-loss and accuracy"
             )
         used = [c for c in ranked if self._as_good(c, best)]
