@@ -15,6 +15,8 @@ from typer.main import get_command
 from labelfusion import __version__
 from labelfusion.cli import (
     app_command,
+    cache,
+    costs,
     create_config,
     doctor,
     estimate,
@@ -62,6 +64,8 @@ app.command()(estimate.estimate)
 app.command()(predict.predict)
 app.command()(fuse.fuse)
 app.add_typer(runs.app, name="runs")
+app.command()(costs.costs)
+app.add_typer(cache.app, name="cache")
 app.command("app")(app_command.app)
 app.command()(doctor.doctor)
 
