@@ -127,7 +127,7 @@ def test_rows_the_llm_did_not_score_are_empty_in_the_file(tmp_path):
 
 BAD_SCORES = {
     "missing key": ({"api_key_env": "NOT_SET_ANYWHERE"}, [], 2, "NOT_SET_ANYWHERE"),
-    "unreachable": ({}, [], 1, "answered nothing"),
+    "unreachable": ({}, [], 1, "connection attempts failed"),
     "unknown price": ({}, ["--set", "costs.budget.run_usd=1"], 2, "costs.prices.m"),
     "no llm": ({}, ["--set", "llm=[]"], 2, "no LLM"),
 }
