@@ -6,21 +6,30 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from labelfusion.config import CostConfig
-from labelfusion.costs.budget import CostWarning, Meter, RequestEstimate, Reservation, RunSpend
+from labelfusion.costs.budget import (
+    CostWarning,
+    Meter,
+    RequestEstimate,
+    Reservation,
+    RunSpend,
+    check_price,
+)
 from labelfusion.costs.estimate import Estimate, SourceEstimate, SourcePlan, estimate
 from labelfusion.costs.ledger import LEDGER_NAME, Ledger, Spend
 from labelfusion.costs.money import format_usd, to_json
 from labelfusion.costs.prices import Price, PriceBook, PriceSnapshot, Usage, price_snapshot
-from labelfusion.costs.report import CostLine, export_csv, summarise
+from labelfusion.costs.report import CostLine, GroupBy, export_csv, summarise, total
 from labelfusion.costs.tokens import TokenCounter
 
 __all__ = [
     "CostLine",
     "CostWarning",
     "Estimate",
+    "GroupBy",
     "Ledger",
     "Meter",
     "Price",
@@ -34,6 +43,8 @@ __all__ = [
     "Spend",
     "TokenCounter",
     "Usage",
+    "check_price",
+    "cost_of_run",
     "estimate",
     "export_csv",
     "format_usd",
@@ -42,12 +53,19 @@ __all__ = [
     "price_snapshot",
     "summarise",
     "to_json",
+    "total",
 ]
 
 
 def open_ledger(workspace: Path) -> Ledger:
     """The ledger that all runs of a workspace share."""
     return Ledger(workspace / LEDGER_NAME)
+
+
+def cost_of_run(workspace: Path, run: str) -> CostLine:
+    """What the ledger of a workspace says of one run."""
+    with closing(open_ledger(workspace)) as ledger:
+        return total(ledger, run=run)
 
 
 def open_meter(workspace: Path, run: str, costs: CostConfig) -> Meter:
