@@ -115,6 +115,19 @@ def test_a_source_left_out_is_a_source_missing() -> None:
     assert not nothing.contributions.any()
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_out_of_fold_of_a_subset_is_that_of_its_own_model(multi_label: bool) -> None:
+    signals, targets = draw_problem(150, 3, 2, 7, multi_label=multi_label)
+    names = space(3, multi_label=multi_label)
+    model = FusionModel.fit(signals, targets, space=names, config=FAST)
+    without = model.out_of_fold_without(["s1"])
+    only = FusionModel.fit({"s0": signals["s0"]}, targets, space=names, config=FAST).out_of_fold
+    np.testing.assert_allclose(without.probabilities, only.probabilities)
+    assert (without.decisions == only.decisions).all()
+    assert (without.present == [[shown, False] for shown in signals["s0"].present]).all()
+    assert not (without.probabilities == model.predict({"s0": signals["s0"]}).probabilities).all()
+
+
 def test_complementary_sources_are_combined() -> None:
     targets = draw_targets(1200, 4, 1)
     signals = {name: draw_signal(name, targets, seed) for name, seed in (("a", 2), ("b", 3))}
