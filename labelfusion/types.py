@@ -230,5 +230,5 @@ class Rows:
 
     def take(self, rows: np.ndarray) -> Rows:
         """The rows at integer positions `rows`, in that order."""
-        at = rows.tolist()
+        at: list[int] = rows.tolist()
         return Rows([self.ids[i] for i in at], [self.texts[i] for i in at])
