@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from labelfusion.classifier import FusedClassifier, score_llm
+from labelfusion.classifier import FusedClassifier, score_llm, score_sent
 from labelfusion.config import FLAT_KEYS, FLAT_LLM_KEYS, RunConfig
 from labelfusion.data import (
     cell_text,
@@ -28,6 +29,7 @@ from labelfusion.data import (
     table_from_frame,
 )
 from labelfusion.errors import ConfigError, InputError, RunError, did_you_mean
+from labelfusion.fusion.routing import fit_routing
 from labelfusion.pipeline import check_sources, fit_fusion, make_signals
 from labelfusion.types import Dataset, Prediction, Rows, Signal, Split, ignore_event
 
@@ -96,7 +98,8 @@ class AutoFusionClassifier(ClassifierMixin, BaseEstimator):
         check_sources(dataset, split, config)
         encoder, _, signals = make_signals(dataset, split, config, ignore_event, {}, None)
         fusion = fit_fusion(dataset, train, signals, config, ignore_event)
-        self.classifier_ = FusedClassifier(dataset.space, encoder, fusion)
+        policy = fit_routing(fusion, dataset.targets[train], config).policy
+        self.classifier_ = FusedClassifier(dataset.space, encoder, fusion, policy)
         self.config_, self.choice_ = config, fusion.choice
         self.out_of_fold_ = fusion.out_of_fold
         self.multi_label_ = dataset.space.multi_label
@@ -117,8 +120,9 @@ class AutoFusionClassifier(ClassifierMixin, BaseEstimator):
         Args:
             X: texts, or a DataFrame with the config's text columns (and its id column).
             llm_scores: by LLM source, a Signal or (n, k) probabilities with NaN rows where there
-                is none. Without it the configured providers are asked; recorded scores are looked
-                up by id or text, and texts without one are predicted without that source.
+                is none. Without it the configured providers are asked, about the texts that the
+                routing policy sends; recorded scores are looked up by id or text, and texts without
+                one are predicted without that source.
 
         Returns:
             Columns text (position), label, probability, decided, prior (log-odds), for each source
@@ -194,13 +198,14 @@ class AutoFusionClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "classifier_")
         rows = _rows(X, self.config_)
         model, space = self.classifier_, self.classifier_.space
-        if llm_scores is None:
-            signals = {
-                entry.name: score_llm(entry, rows, space, self.config_, must_match=False)
-                for entry in self.config_.llm
-            }
-        else:
-            signals = {name: _signal(name, scores) for name, scores in llm_scores.items()}
+        if llm_scores is not None:
+            given = {name: _signal(name, scores) for name, scores in llm_scores.items()}
+            return model.predict(rows, given, contributions=contributions)
+        signals = model.encode(rows)
+        sent = model.route(rows, signals)
+        for entry in self.config_.llm:
+            ask = partial(score_llm, entry, space=space, config=self.config_, must_match=False)
+            signals[entry.name] = score_sent(sent, rows, space, ask, entry.name)
         return model.predict(rows, signals, contributions=contributions)
 
 

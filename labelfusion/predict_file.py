@@ -5,18 +5,21 @@ Puts reading, scoring and the classifier together, and writes the result as a ta
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from labelfusion.classifier import FusedClassifier, score_llm
+from labelfusion.classifier import score_llm, score_sent
 from labelfusion.config import LLMConfig, RunConfig
 from labelfusion.data import read_rows
 from labelfusion.errors import InputError
 from labelfusion.files import write_atomically
+from labelfusion.fusion.routing import Override
 from labelfusion.runs import Run
 from labelfusion.runs.save import prediction_frame
-from labelfusion.types import OnEvent, Rows, Signal, ignore_event
+from labelfusion.types import LabelSpace, OnEvent, Rows, Signal, ignore_event
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -26,7 +29,7 @@ def predict_file(
     path: Path,
     *,
     scores: Path | None = None,
-    use_llm: bool = True,
+    routing: Override = "saved",
     contributions: bool = False,
     cache_dir: Path | None = None,
     on_event: OnEvent = ignore_event,
@@ -36,21 +39,25 @@ def predict_file(
     Args:
         scores: recorded scores of the first LLM source for these rows; they must hold some of
             them. Without it a recorded source is looked up in the run's own file of scores.
-        use_llm: False leaves every LLM source missing, and asks and pays nothing.
+        routing: which texts the LLM sources are asked about: those the run's saved policy sends,
+            "always" all, or "never" any, which asks and pays nothing.
 
     Raises LabelFusionError for input that cannot be used.
     """
     config = run.config
     table, rows = read_rows(path, config.data)
     classifier = run.model(cache_dir)
-    signals = _llm_signals(classifier, rows, config, scores, on_event) if use_llm else {}
+    known = classifier.encode(rows, on_event)
+    sent = classifier.route(rows, known, override=routing)
+    signals = known | _llm_signals(sent, rows, classifier.space, config, scores, on_event)
     prediction = classifier.predict(rows, signals, on_event=on_event, contributions=contributions)
     return _joined(table.frame, prediction_frame(prediction), table.name)
 
 
 def _llm_signals(
-    classifier: FusedClassifier,
+    sent: np.ndarray,
     rows: Rows,
+    space: LabelSpace,
     config: RunConfig,
     scores: Path | None,
     on_event: OnEvent,
@@ -58,17 +65,15 @@ def _llm_signals(
     entries = list(config.llm)
     if scores is not None:
         entries[:1] = [_recorded(entries, scores)]
-    return {
-        entry.name: score_llm(
-            entry,
-            rows,
-            classifier.space,
-            config,
-            on_event,
-            must_match=scores is not None and entry is entries[0],
+
+    found = {}
+    for entry in entries:
+        given = scores is not None and entry is entries[0]
+        ask = partial(
+            score_llm, entry, space=space, config=config, on_event=on_event, must_match=given
         )
-        for entry in entries
-    }
+        found[entry.name] = score_sent(sent, rows, space, ask, entry.name)
+    return found
 
 
 def _recorded(entries: list[LLMConfig], scores: Path) -> LLMConfig:
