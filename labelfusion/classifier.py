@@ -7,7 +7,7 @@ its callers score texts with `labelfusion.llm` and hand the signals in.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,9 @@ import numpy as np
 from labelfusion.config import LLMConfig, RunConfig
 from labelfusion.encoders import Encoder, load_encoder
 from labelfusion.errors import RunError
+from labelfusion.evaluation.frontier import margins
 from labelfusion.fusion.model import FusionModel
+from labelfusion.fusion.routing import Override, RoutingPolicy, always, overridden
 from labelfusion.llm import ScoringContext, score_rows
 from labelfusion.types import LabelSpace, OnEvent, Prediction, Rows, Signal, ignore_event
 
@@ -25,38 +27,82 @@ ML_SOURCE = "ml"
 
 
 class FusedClassifier:
-    """A fitted encoder (or none) and the fusion model over it and the LLM sources."""
+    """A fitted encoder (or none) and the fusion model over it and the LLM sources.
 
-    def __init__(self, space: LabelSpace, encoder: Encoder | None, fusion: FusionModel) -> None:
+    `routing` says which texts the LLM sources are asked about; whoever scores texts obeys it
+    through `route`.
+    """
+
+    def __init__(
+        self,
+        space: LabelSpace,
+        encoder: Encoder | None,
+        fusion: FusionModel,
+        routing: RoutingPolicy | None = None,
+    ) -> None:
         self.space, self.encoder, self.fusion = space, encoder, fusion
+        self.routing = routing or always("The LLM sources are asked about every text")
 
     @property
     def source_names(self) -> tuple[str, ...]:
         """All sources, in the order of contributions and presence columns."""
         return self.fusion.sources
 
+    def encode(self, rows: Rows, on_event: OnEvent = ignore_event) -> dict[str, Signal]:
+        """What is known of n texts without asking anybody: the encoder's signal, if there is one.
+
+        `route` and `predict` take it, so that texts are encoded once.
+        """
+        if self.encoder is None:
+            return {}
+        return {ML_SOURCE: ml_signal(self.encoder, rows, on_event)}
+
+    def route(
+        self,
+        rows: Rows,
+        known: Mapping[str, Signal] | None = None,
+        *,
+        override: Override = "saved",
+        on_event: OnEvent = ignore_event,
+    ) -> np.ndarray:
+        """(n,) bool, the texts the LLM sources are to be asked about, by the saved policy or not.
+
+        `known` is `encode(rows)`, if it has been computed. A text that no cheap source says
+        anything about is sent unless nothing is.
+        """
+        policy = overridden(self.routing, override)
+        if policy.policy in ("always", "never"):
+            return np.full(len(rows), policy.policy == "always")
+        known = self.encode(rows, on_event) if known is None else known
+        return policy.sent(margins(self._fused(len(rows), known)))
+
     def predict(
         self,
         rows: Rows,
-        llm_signals: Mapping[str, Signal] | None = None,
+        signals: Mapping[str, Signal] | None = None,
         *,
         on_event: OnEvent = ignore_event,
         contributions: bool = True,
     ) -> Prediction:
-        """Label n texts. LLM sources that are not in `llm_signals` are missing on every row.
+        """Label n texts. LLM sources that are not in `signals` are missing on every row.
 
+        The encoder's signal is computed unless `signals` has it.
         Raises InputError for a signal of an unknown source or of other rows.
         """
-        signals = dict(llm_signals or {})
-        if self.encoder is not None:
-            signals[ML_SOURCE] = ml_signal(self.encoder, rows, on_event)
-        if not signals:
-            name, n = self.source_names[0], len(rows)
-            signals[name] = Signal.missing(name, n, len(self.space))
+        signals = dict(signals or {})
+        if ML_SOURCE not in signals:
+            signals |= self.encode(rows, on_event)
+        return self._fused(len(rows), signals, contributions)
+
+    def _fused(
+        self, n: int, signals: Mapping[str, Signal], contributions: bool = False
+    ) -> Prediction:
+        name = self.source_names[0]
+        signals = signals or {name: Signal.missing(name, n, len(self.space))}
         return self.fusion.predict(signals, contributions=contributions)
 
     def save(self, folder: Path) -> None:
-        """Write label_space.json, the fusion model and encoder/ into `folder`, made if absent."""
+        """Write label_space.json, the fusion model, routing.json and encoder/ into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         values = {
             "format": FORMAT,
@@ -69,6 +115,7 @@ class FusedClassifier:
             json.dumps(values, indent=1, ensure_ascii=False), encoding="utf-8"
         )
         self.fusion.save(folder)
+        self.routing.save(folder)
         if self.encoder is not None:
             self.encoder.save(folder / ENCODER_FOLDER)
 
@@ -96,7 +143,7 @@ class FusedClassifier:
         encoder = None
         if values["encoder"]:
             encoder = load_encoder(folder / ENCODER_FOLDER, space, cache_dir=cache_dir)
-        return cls(space, encoder, FusionModel.load(folder, space))
+        return cls(space, encoder, FusionModel.load(folder, space), RoutingPolicy.load(folder))
 
 
 SPACE_FILE, ENCODER_FOLDER = "label_space.json", "encoder"
@@ -132,3 +179,28 @@ def score_llm(
         must_match=must_match,
     )
     return score_rows(entry, rows, space, on_event=on_event, context=context)
+
+
+def score_sent(
+    sent: np.ndarray, rows: Rows, space: LabelSpace, score: Callable[[Rows], Signal], source: str
+) -> Signal:
+    """A source's signal over n rows, of which `score` is given only those that are `sent`.
+
+    Args:
+        sent: (n,) bool, from `FusedClassifier.route`.
+        score: asks the source; not called if nothing is sent.
+    """
+    if not sent.any():
+        return Signal.missing(source, len(rows), len(space))
+    positions = np.flatnonzero(sent)
+    return scattered([(positions, score(rows.take(positions)))], len(rows))
+
+
+def scattered(parts: Sequence[tuple[np.ndarray, Signal]], n: int) -> Signal:
+    """Signals of some row positions as one signal over n rows; the others are missing."""
+    first = parts[0][1]
+    scores = np.full((n, first.scores.shape[1]), np.nan)
+    present = np.zeros(n, dtype=bool)
+    for rows, signal in parts:
+        scores[rows], present[rows] = signal.scores, signal.present
+    return replace(first, scores=scores, present=present)

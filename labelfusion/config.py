@@ -21,6 +21,7 @@ SCHEMA_VERSION = 1
 ProviderName = Literal[
     "recorded", "openai", "deepseek", "compatible", "anthropic", "gemini", "local"
 ]
+RoutingName = Literal["always", "never", "margin", "budget"]
 CalibrationName = Literal["auto", "identity", "temperature", "bias", "matrix", "isotonic"]
 
 
@@ -178,6 +179,33 @@ class EvaluationConfig(_Section):
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
 
 
+class RoutingConfig(_Section):
+    """Which texts the LLM sources are asked about once the run is trained.
+
+    `policy`: "always", "never", "margin" (as few as keep accuracy within `max_accuracy_loss` of
+    full fusion) or "budget" (as many as `usd_per_1000` or `share` allows). `certified`: margin
+    promises its loss with confidence 1 - `alpha`, or asks about every text. `usd_per_text` and
+    `seconds_per_text`: what asking all LLM sources about one text costs.
+    """
+
+    policy: RoutingName = "always"
+    max_accuracy_loss: float = Field(default=0.003, ge=0, le=1)
+    usd_per_1000: float | None = Field(default=None, ge=0)
+    share: float | None = Field(default=None, ge=0, le=1)
+    certified: bool = False
+    alpha: float = Field(default=0.1, gt=0, lt=1)
+    usd_per_text: float | None = Field(default=None, ge=0)
+    seconds_per_text: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _limited(self) -> RoutingConfig:
+        if self.policy == "budget" and self.usd_per_1000 is None and self.share is None:
+            raise ValueError("policy budget needs a limit: set usd_per_1000 or share")
+        if self.policy == "budget" and self.usd_per_1000 is not None and self.usd_per_text is None:
+            raise ValueError("usd_per_1000 needs the price of a text: set usd_per_text")
+        return self
+
+
 class RunConfig(_Section):
     """Everything a run needs. See `from_dict`, `load` and `to_yaml`."""
 
@@ -191,6 +219,7 @@ class RunConfig(_Section):
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     costs: CostConfig = Field(default_factory=CostConfig)
     cache: CacheConfig = Field(default_factory=CacheConfig)
+    routing: RoutingConfig = Field(default_factory=RoutingConfig)
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
@@ -203,6 +232,10 @@ class RunConfig(_Section):
             raise ValueError("there is no source: set ml.encoder or add an llm entry")
         if len(names) > 4:
             raise ValueError(f"at most 4 sources can be fused, found {len(names)}")
+        if self.ml.encoder == "none" and self.routing.policy != "always":
+            raise ValueError(
+                f"routing.policy {self.routing.policy} goes by the encoder's margin: set ml.encoder"
+            )
         if self.version > SCHEMA_VERSION:
             raise ValueError(
                 f"version {self.version} is newer than this LabelFusion reads ({SCHEMA_VERSION}); "

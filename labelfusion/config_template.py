@@ -109,6 +109,10 @@ _FUSION_SECTION = """\
 fusion:
   method: auto       # guarded choice | log_pool | matrix_pool | the name of a source
   calibration: auto
+# Which texts the LLM is asked about once the run is trained:
+# routing:
+#   policy: margin           # always | never | margin | budget
+#   max_accuracy_loss: 0.003 # against full fusion; certified: true promises it
 # costs:
 #   budget:
 #     run_usd: 5     # never exceeded

@@ -11,6 +11,7 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from labelfusion.classifier import FusedClassifier, score_llm
+from labelfusion.classifier import FusedClassifier, score_llm, score_sent
 from labelfusion.config import FLAT_KEYS, FLAT_LLM_KEYS, RunConfig
 from labelfusion.data import (
     cell_text,
@@ -29,6 +30,7 @@ from labelfusion.data import (
     table_from_frame,
 )
 from labelfusion.errors import ConfigError, InputError, RunError, did_you_mean
+from labelfusion.fusion.routing import fit_routing
 from labelfusion.llm import scoring_session
 from labelfusion.pipeline import check_sources, fit_fusion, make_signals, training_texts
 from labelfusion.types import (
@@ -110,7 +112,8 @@ class AutoFusionClassifier(ClassifierMixin, BaseEstimator):
                 dataset, split, config, ignore_event, {}, None, context
             )
         fusion = fit_fusion(dataset, train, signals, config, ignore_event)
-        self.classifier_ = FusedClassifier(dataset.space, encoder, fusion)
+        policy = fit_routing(fusion, dataset.targets[train], config).policy
+        self.classifier_ = FusedClassifier(dataset.space, encoder, fusion, policy)
         self.config_, self.choice_ = config, fusion.choice
         self.training_texts_ = training_texts(dataset, split)
         self.out_of_fold_ = fusion.out_of_fold
@@ -132,8 +135,9 @@ class AutoFusionClassifier(ClassifierMixin, BaseEstimator):
         Args:
             X: texts, or a DataFrame with the config's text columns (and its id column).
             llm_scores: by LLM source, a Signal or (n, k) probabilities with NaN rows where there
-                is none. Without it the configured providers are asked; recorded scores are looked
-                up by id or text, and texts without one are predicted without that source.
+                is none. Without it the configured providers are asked, about the texts that the
+                routing policy sends; recorded scores are looked up by id or text, and texts without
+                one are predicted without that source.
 
         Returns:
             Columns text (position), label, probability, decided, prior (log-odds), for each source
@@ -210,21 +214,27 @@ class AutoFusionClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "classifier_")
         rows = _rows(X, self.config_)
         model, space = self.classifier_, self.classifier_.space
-        if llm_scores is None:
-            signals = self._ask(rows, space)
-        else:
-            signals = {name: _signal(name, scores) for name, scores in llm_scores.items()}
+        if llm_scores is not None:
+            given = {name: _signal(name, scores) for name, scores in llm_scores.items()}
+            return model.predict(rows, given, contributions=contributions)
+        signals = model.encode(rows)
+        signals |= self._ask(model.route(rows, signals), rows, space)
         return model.predict(rows, signals, contributions=contributions)
 
-    def _ask(self, rows: Rows, space: LabelSpace) -> dict[str, Signal]:
+    def _ask(self, sent: np.ndarray, rows: Rows, space: LabelSpace) -> dict[str, Signal]:
+        """Scores of the LLM sources for the rows that are sent to them."""
+        found = {}
         with scoring_session(self.config_, Workspace.at(), _session_name()) as context:
-            context = replace(context, training=self.training_texts_)
-            return {
-                entry.name: score_llm(
-                    entry, rows, space, self.config_, context=context, must_match=False
-                )
-                for entry in self.config_.llm
+            lent = {
+                "space": space,
+                "config": self.config_,
+                "context": replace(context, training=self.training_texts_),
+                "must_match": False,
             }
+            for entry in self.config_.llm:
+                ask = partial(score_llm, entry, **lent)
+                found[entry.name] = score_sent(sent, rows, space, ask, entry.name)
+        return found
 
 
 def _session_name() -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from labelfusion.classifier import ML_SOURCE, FusedClassifier, ml_signal, score_llm
+from labelfusion.classifier import ML_SOURCE, FusedClassifier, ml_signal, scattered, score_llm
 from labelfusion.config import LLMConfig, RunConfig
 from labelfusion.data import Finding, find_problems, load_dataset, make_folds, make_split
 from labelfusion.encoders import Encoder, cross_fit, make_encoder
@@ -23,6 +23,7 @@ from labelfusion.evaluation.report import FUSION, build_report
 from labelfusion.files import json_ready
 from labelfusion.fusion.decisions import DecisionRule
 from labelfusion.fusion.model import FusionModel
+from labelfusion.fusion.routing import fit_routing, tested
 from labelfusion.llm import ScoringContext, TrainingTexts, asks, check_entry
 from labelfusion.tasks import signal_evidence, task_for
 from labelfusion.types import (
@@ -116,11 +117,15 @@ def fit(
         dataset, split, config, on_event, store, cache_dir, context
     )
     fusion = fit_fusion(dataset, split.train, signals, config, on_event)
-    classifier = FusedClassifier(dataset.space, encoder, fusion)
+    routing = fit_routing(fusion, dataset.targets[split.train], config)
+    classifier = FusedClassifier(dataset.space, encoder, fusion, routing.policy)
     on_event(Event("evaluate", "start", "Reading the test split", total=len(split.test)))
     test_signals = {name: signal.take(split.test) for name, signal in signals.items()}
     prediction = fusion.predict(test_signals, contributions=True)
     report = _report(dataset, split, fusion, test_signals, prediction, config)
+    targets = dataset.targets[split.test]
+    routing = tested(routing, fusion, targets, test_signals, prediction, config)
+    report["routing"] = json_ready(routing.to_dict())
     on_event(Event("evaluate", "done", _headline(report), len(split.test), len(split.test)))
     assert fusion.out_of_fold is not None
     return FittedRun(
@@ -207,7 +212,7 @@ def _ml_signal(
     _fit_encoder(encoder, dataset, split, on_event)
     on_test = ml_signal(encoder, rows_at(dataset, split.test), on_event)
     on_event(Event("ml", "done", out_of_fold.origin, n, n, "texts"))
-    return _scattered(dataset, [(split.train, out_of_fold), (split.test, on_test)])
+    return scattered([(split.train, out_of_fold), (split.test, on_test)], len(dataset))
 
 
 def _fit_encoder(encoder: Encoder, dataset: Dataset, split: Split, on_event: OnEvent) -> None:
@@ -236,17 +241,7 @@ def _llm_signal(
     used = scored_rows(split)
     rows = rows_at(dataset, used)
     scored = score_llm(entry, rows, dataset.space, config, on_event, context=context)
-    return _scattered(dataset, [(used, scored)])
-
-
-def _scattered(dataset: Dataset, parts: list[tuple[np.ndarray, Signal]]) -> Signal:
-    """Signals of some rows as one signal over all rows of the dataset."""
-    first = parts[0][1]
-    scores = np.full((len(dataset), len(dataset.space)), np.nan)
-    present = np.zeros(len(dataset), dtype=bool)
-    for rows, signal in parts:
-        scores[rows], present[rows] = signal.scores, signal.present
-    return replace(first, scores=scores, present=present)
+    return scattered([(used, scored)], len(dataset))
 
 
 def rows_at(dataset: Dataset, positions: np.ndarray) -> Rows:

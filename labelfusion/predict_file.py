@@ -6,20 +6,23 @@ Puts reading, scoring and the classifier together, and writes the result as a ta
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from labelfusion.classifier import FusedClassifier, score_llm
+from labelfusion.classifier import score_llm, score_sent
 from labelfusion.config import LLMConfig, RunConfig
 from labelfusion.data import load_dataset, make_split, read_rows
 from labelfusion.errors import InputError
 from labelfusion.files import check_writable, write_atomically
+from labelfusion.fusion.routing import Override
 from labelfusion.llm import ScoringContext, TrainingTexts, scoring_session
 from labelfusion.pipeline import training_texts
 from labelfusion.runs import Run
 from labelfusion.runs.save import prediction_frame
-from labelfusion.types import OnEvent, Rows, Signal, ignore_event
+from labelfusion.types import LabelSpace, OnEvent, Rows, Signal, ignore_event
 from labelfusion.workspace import Workspace
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -30,7 +33,7 @@ def predict_file(
     path: Path,
     *,
     scores: Path | None = None,
-    use_llm: bool = True,
+    routing: Override = "saved",
     contributions: bool = False,
     workspace: Workspace | None = None,
     on_event: OnEvent = ignore_event,
@@ -40,7 +43,8 @@ def predict_file(
     Args:
         scores: recorded scores of the first LLM source for these rows; they must hold some of
             them. Without it a recorded source is looked up in the run's own file of scores.
-        use_llm: False leaves every LLM source missing, and asks and pays nothing.
+        routing: which texts the LLM sources are asked about: those the run's saved policy sends,
+            "always" all, or "never" any, which asks and pays nothing.
         workspace: where embeddings, LLM answers and the ledger are kept.
 
     Raises LabelFusionError for input that cannot be used.
@@ -49,13 +53,12 @@ def predict_file(
     table, rows = read_rows(path, config.data)
     workspace = workspace or Workspace.at()
     classifier = run.model(workspace.cache)
-    signals: dict[str, Signal] = {}
-    if use_llm:
-        entries = _entries(config, scores)
-        asked = config.model_copy(update={"llm": entries})
-        with scoring_session(asked, workspace, run.folder.id) as context:
-            context = replace(context, training=_examples(run))
-            signals = _llm_signals(classifier, rows, asked, scores, on_event, context)
+    signals = classifier.encode(rows, on_event)
+    sent = classifier.route(rows, signals, override=routing)
+    asked = config.model_copy(update={"llm": _entries(config, scores)})
+    with scoring_session(asked, workspace, run.folder.id) as context:
+        context = replace(context, training=_examples(run))
+        signals |= _llm_signals(sent, rows, classifier.space, asked, scores, on_event, context)
     prediction = classifier.predict(rows, signals, on_event=on_event, contributions=contributions)
     return _joined(table.frame, prediction_frame(prediction), table.name)
 
@@ -76,25 +79,27 @@ def _examples(run: Run) -> TrainingTexts | None:
 
 
 def _llm_signals(
-    classifier: FusedClassifier,
+    sent: np.ndarray,
     rows: Rows,
+    space: LabelSpace,
     config: RunConfig,
     scores: Path | None,
     on_event: OnEvent,
     context: ScoringContext,
 ) -> dict[str, Signal]:
-    return {
-        entry.name: score_llm(
+    found = {}
+    for entry in config.llm:
+        ask = partial(
+            score_llm,
             entry,
-            rows,
-            classifier.space,
-            config,
-            on_event,
+            space=space,
+            config=config,
+            on_event=on_event,
             context=context,
             must_match=scores is not None and entry is config.llm[0],
         )
-        for entry in config.llm
-    }
+        found[entry.name] = score_sent(sent, rows, space, ask, entry.name)
+    return found
 
 
 def _recorded(entries: list[LLMConfig], scores: Path) -> LLMConfig:

@@ -227,3 +227,8 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def take(self, rows: np.ndarray) -> Rows:
+        """The rows at integer positions `rows`, in that order."""
+        at: list[int] = rows.tolist()
+        return Rows([self.ids[i] for i in at], [self.texts[i] for i in at])

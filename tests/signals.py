@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from labelfusion.evaluation.metrics import LabelCounts
 from labelfusion.types import LabelSpace, Signal, SignalKind
 
 
@@ -43,3 +44,11 @@ def draw_signal(
 
 def accuracy(decisions: np.ndarray, targets: np.ndarray) -> float:
     return float((decisions == targets).all(axis=1).mean())
+
+
+def worth(decisions: np.ndarray, targets: np.ndarray, names: LabelSpace) -> float:
+    """Accuracy; for multi-label the mean of macro-F1 and exact match, which decisions weigh."""
+    exact = accuracy(decisions, targets)
+    if not names.multi_label:
+        return exact
+    return (exact + float(LabelCounts.of(targets, decisions).macro_f1())) / 2

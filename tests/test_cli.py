@@ -14,6 +14,7 @@ from labelfusion.cli.app_command import find_script
 from labelfusion.cli.output import without_secrets
 from labelfusion.config import RunConfig
 from labelfusion.errors import InputError
+from labelfusion.fusion.routing import RoutingPolicy
 from labelfusion.score_kinds import detect_kind
 from tests.run_data import SAMPLE, small_config
 
@@ -258,6 +259,29 @@ def test_predict_can_do_without_the_llm_or_take_other_scores(trained):
         present[name] = pd.read_csv(folder / f"{name}.csv")["llm_present"]
     assert not present["no"].any()
     assert present["own"].all()
+
+
+def test_predict_obeys_the_saved_routing_unless_told_otherwise(trained):
+    folder, _, _ = trained
+    model = next((folder / "ws" / "runs").iterdir()) / "model"
+    saved = RoutingPolicy.load(model)
+    given = pd.read_csv(SAMPLE / "tickets.csv").drop(columns="label")
+    given.to_csv(folder / "routed.csv", index=False)
+    base = ["predict", "last", "routed.csv", "--workspace", "ws", "--force", "--out", "out.csv"]
+    base += ["--scores", SAMPLE / "tickets_llm_scores.csv"]
+    sent = {}
+    try:
+        RoutingPolicy("margin", 0.5, 0.5, "for this test").save(model)
+        for name in ("saved", "always"):
+            done = labelfusion(*base, "--routing", name, cwd=folder)
+            assert done.returncode == 0, done.stderr
+            sent[name] = pd.read_csv(folder / "out.csv")["llm_present"]
+    finally:
+        saved.save(model)
+    assert saved.policy == "always"
+    assert 0 < sent["saved"].mean() < 1
+    assert sent["always"].all()
+    assert labelfusion(*base, "--routing", "never", cwd=folder).returncode == 2
 
 
 def test_runs_are_listed_shown_compared_and_deleted(trained, tmp_path):

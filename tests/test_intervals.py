@@ -30,7 +30,7 @@ def test_each_draw_equals_the_metrics_of_the_rows_drawn(multi_label):
     systems = {"a": make_system(y, multi_label, 1), "b": make_system(y, multi_label, 2)}
     space = make_space(4, multi_label)
     got = _draws(y, systems, multi_label, draws=7)
-    weights = np.concatenate(list(intervals._row_weights(23, 7, 0))).astype(int)
+    weights = np.concatenate(list(intervals.row_weights(23, 7, 0))).astype(int)
     for name, output in systems.items():
         for d in range(7):
             rows = np.repeat(np.arange(23), weights[d])
@@ -41,12 +41,12 @@ def test_each_draw_equals_the_metrics_of_the_rows_drawn(multi_label):
 
 def test_chunks_change_the_memory_and_nothing_else(monkeypatch):
     sizes = []
-    whole = np.concatenate(list(intervals._row_weights(50, 30, 1)))
+    whole = np.concatenate(list(intervals.row_weights(50, 30, 1)))
     monkeypatch.setattr(intervals, "CHUNK_NUMBERS", 400)
-    for chunk in intervals._row_weights(50, 30, 1):
+    for chunk in intervals.row_weights(50, 30, 1):
         sizes.append(chunk.size)
     assert max(sizes) <= 400
-    assert np.array_equal(np.concatenate(list(intervals._row_weights(50, 30, 1))), whole)
+    assert np.array_equal(np.concatenate(list(intervals.row_weights(50, 30, 1))), whole)
     assert (whole.sum(axis=1) == 50).all()
 
 

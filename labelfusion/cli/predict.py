@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,7 +16,15 @@ def predict(
     run: RunArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Texts to label.")],
     out: Annotated[Path, typer.Option(help="Where to write: .csv, .tsv, .jsonl or .parquet.")],
-    no_llm: Annotated[bool, typer.Option("--no-llm", help="Do without LLM scores.")] = False,
+    routing: Annotated[
+        Literal["saved", "always", "never"],
+        typer.Option(
+            help="Which texts the LLM sources are asked about: as the run says, all or none."
+        ),
+    ] = "saved",
+    no_llm: Annotated[
+        bool, typer.Option("--no-llm", help="Do without LLM scores, as --routing never.")
+    ] = False,
     scores: Annotated[Path | None, typer.Option(help="Recorded LLM scores of the rows.")] = None,
     contributions: Annotated[
         bool, typer.Option("--contributions", help="Add contribution_<source>_<label>.")
@@ -29,8 +37,10 @@ def predict(
     from labelfusion.runs import ResultsManager
     from labelfusion.workspace import Workspace
 
-    if no_llm and scores is not None:
-        raise typer.BadParameter("--no-llm and --scores exclude each other")
+    if no_llm and routing == "always":
+        raise typer.BadParameter("--no-llm and --routing always exclude each other")
+    if (no_llm or routing == "never") and scores is not None:
+        raise typer.BadParameter("--scores has no use where no LLM is asked")
     check_output(out, force=force)
     space = Workspace.at(workspace)
     found = ResultsManager(space).open(run)
@@ -40,7 +50,7 @@ def predict(
             found,
             file,
             scores=scores,
-            use_llm=not no_llm,
+            routing="never" if no_llm else routing,
             contributions=contributions,
             workspace=space,
             on_event=progress,

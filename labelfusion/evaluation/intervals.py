@@ -57,7 +57,7 @@ def bootstrap_metrics(
     features = np.concatenate(
         [targets, *(_row_features(targets, output, space) for output in systems.values())], axis=1
     )
-    sums = np.concatenate([w @ features for w in _row_weights(n, draws, seed)])
+    sums = np.concatenate([w @ features for w in row_weights(n, draws, seed)])
     support, *parts = np.split(sums, k + (2 * k + 3) * np.arange(len(systems)), axis=1)
     return {
         name: _metrics_of_sums(part, support, n) for name, part in zip(systems, parts, strict=True)
@@ -77,14 +77,16 @@ def _row_features(targets: np.ndarray, output: SystemOutput, space: LabelSpace) 
     )
 
 
-def _row_weights(n: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+def row_weights(n: int, draws: int, seed: int, *, chunk: int | None = None) -> Iterator[np.ndarray]:
     """Chunks (c, n) of how often each row is drawn; all chunks together have `draws` rows.
+
+    `chunk` is the most draws at once, by default as many as CHUNK_NUMBERS lets in.
 
     Counts of uniform draws are multinomial; counting indices is several times faster than numpy's
     multinomial, which goes through n binomials a draw.
     """
     rng = np.random.default_rng(seed)
-    chunk = max(1, CHUNK_NUMBERS // n)
+    chunk = chunk or max(1, CHUNK_NUMBERS // n)
     for start in range(0, draws, chunk):
         size = min(chunk, draws - start)
         drawn = rng.integers(0, n, size=(size, n)) + n * np.arange(size)[:, None]

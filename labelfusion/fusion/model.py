@@ -6,7 +6,8 @@ missing. Knows signals and targets. Does not know texts, encoders, LLMs or run f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,6 @@ class FusionModel:
     Attributes:
         space: the labels.
         sources: names of the S sources, in the order of contributions and presence columns.
-        out_of_fold: Prediction for the training rows by combiners that did not see them
-            (None for a loaded model).
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class FusionModel:
     ) -> None:
         self.space, self.sources = space, tuple(sources)
         self.task = task_for(space)
-        self.out_of_fold: Prediction | None = None
+        self._training: _Training | None = None
         self._prior, self._prior_rule = prior, prior_rule
         self._alone, self._subsets = tuple(alone), dict(subsets)
 
@@ -113,16 +112,38 @@ class FusionModel:
         """
         evidence, present = self._evidence(named(signals))
         n, k = evidence.shape[1:]
-        z, decisions = np.empty((n, k)), np.zeros((n, k), dtype=bool)
+        z = np.empty((n, k))
         shares = np.zeros((n, len(self.sources), k)) if contributions else None
         for subset, rows in _by_pattern(present):
             part = evidence[:, rows]
             z[rows] = self._fused(subset, part)
-            rule = self._subsets[subset].rule if subset else self._prior_rule
-            decisions[rows] = rule.decide(z[rows], self.task)
             if shares is not None:
                 for source, share in self._contributions(subset, part).items():
                     shares[rows, source] = share
+        return self._decided(z, present, shares)
+
+    @property
+    def out_of_fold(self) -> Prediction | None:
+        """The training rows by combiners that did not see them; None for a loaded model."""
+        return self.out_of_fold_without(())
+
+    def out_of_fold_without(self, absent: Collection[str]) -> Prediction | None:
+        """The same as if the sources named in `absent` were missing on every row."""
+        if self._training is None:
+            return None
+        present = self._training.present & ~np.isin(self.sources, list(absent))
+        z = np.tile(self._prior, (len(present), 1))
+        for subset, rows in _by_pattern(present):
+            if subset:
+                z[rows] = self._training.unseen[subset][rows]
+        return self._decided(z, present, None)
+
+    def _decided(self, z: np.ndarray, present: np.ndarray, shares: np.ndarray | None) -> Prediction:
+        """(n, k) fused evidence -> Prediction, each row by the rule of its subset of sources."""
+        decisions = np.zeros(z.shape, dtype=bool)
+        for subset, rows in _by_pattern(present):
+            rule = self._subsets[subset].rule if subset else self._prior_rule
+            decisions[rows] = rule.decide(z[rows], self.task)
         p = self.task.probabilities(z)
         return Prediction(self.space, p, decisions, self.sources, present, shares)
 
@@ -229,8 +250,18 @@ def _fit(
     }
     alone = [build.alone(s) for s in range(len(sources))]
     model = FusionModel(space, sources, task.prior(y), alone, subsets, default_rule(task, y))
-    model.out_of_fold = build.out_of_fold(model, evidence)
+    unseen = {subset: build.unseen(chosen.choice) for subset, chosen in subsets.items()}
+    model._training = _Training(evidence_present(evidence).T, unseen)
     return model
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What is known of the training rows: `present` (n, S), and by subset the cross-validated
+    evidence (n, k) of its combiner, NaN where a member is missing."""
+
+    present: np.ndarray
+    unseen: Mapping[Subset, np.ndarray]
 
 
 class _Builder:
@@ -265,25 +296,13 @@ class _Builder:
             method=method,
             standard_errors=self.config.standard_errors,
         )
-        rule = learn_rule(self._unseen(choice), self.targets, self.task)
+        rule = learn_rule(self.unseen(choice), self.targets, self.task)
         combiners = tuple(self.fitted[self.position[name]] for name in choice.used)
         return SubsetModel(combiners, rule, choice)
 
-    def _unseen(self, choice: Choice) -> np.ndarray:
+    def unseen(self, choice: Choice) -> np.ndarray:
         """(n, k) cross-validated evidence of what was chosen."""
         return average([self.cv.evidence[self.position[n]] for n in choice.used], self.task)
-
-    def out_of_fold(self, model: FusionModel, evidence: np.ndarray) -> Prediction:
-        present = evidence_present(evidence).T
-        z = np.tile(model._prior, (evidence.shape[1], 1))
-        decisions = model._prior_rule.decide(z, self.task)
-        for subset, rows in _by_pattern(present):
-            if subset:
-                chosen = model._subsets[subset]
-                z[rows] = self._unseen(chosen.choice)[rows]
-                decisions[rows] = chosen.rule.decide(z[rows], self.task)
-        p = self.task.probabilities(z)
-        return Prediction(model.space, p, decisions, self.sources, present)
 
 
 def _folds(y: np.ndarray, space: LabelSpace, config: FusionConfig, seed: int) -> np.ndarray:
