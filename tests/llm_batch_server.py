@@ -1,4 +1,4 @@
-"""The test server with batch APIs beside: OpenAI's files and batches, Anthropic's message batches."""
+"""The test server with the batch APIs of OpenAI (files, batches) and Anthropic beside."""
 
 from __future__ import annotations
 

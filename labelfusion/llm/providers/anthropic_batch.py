@@ -22,7 +22,7 @@ _REJECTED = {"invalid_request_error": 400, "request_too_large": 413}
 
 
 class AnthropicBatches:
-    """See `Batches`. A batch carries no mark of ours: the names of its requests tell whose it is."""
+    """See `Batches`. A batch bears no mark of ours: the names of its requests tell whose it is."""
 
     def __init__(self, provider: AnthropicProvider) -> None:
         self._provider, self._client = provider, provider.client

@@ -21,7 +21,6 @@ from labelfusion.config import LLMConfig
 from labelfusion.data import Table, read_table
 from labelfusion.errors import InputError
 from labelfusion.llm.context import ScoringContext
-from labelfusion.llm.providers import check_batch
 from labelfusion.types import Event, LabelSpace, OnEvent, Rows, Signal, SignalKind
 
 # Probabilities written with few digits may leave 0..1 by rounding; more than this is an error.
@@ -40,9 +39,7 @@ def score(
 
     Raises InputError: the file cannot be read, lacks a label's column, holds a cell that is no
     score, gives one id two different scores, or matches none of the rows.
-    Raises ConfigError: batch requests are asked for.
     """
-    check_batch(entry)
     path = Path(entry.path or "")
     on_event(Event("llm", "start", f"Reading recorded scores from {path.name}", total=len(rows)))
     table = read_table(path)
