@@ -300,9 +300,9 @@ async def start(server: Server) -> tuple[web.AppRunner, int]:
 
 
 @contextlib.contextmanager
-def running(**behaviour: object) -> Iterator[tuple[Server, str]]:
+def running(kind: type[Server] = Server, **behaviour: object) -> Iterator[tuple[Server, str]]:
     """A server in a thread; yields it with its address."""
-    server = Server(Behaviour(**behaviour))
+    server = kind(Behaviour(**behaviour))
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -135,10 +135,20 @@ class Meter:
 
         Put the answer into the cache first. Raises ValueError for a reservation that has ended.
         """
+        self.settle_batch(reservation, [usage], status=status, latency_s=latency_s)
+
+    def settle_batch(
+        self, reservation: Reservation, usages: Sequence[Usage], *, status: str, latency_s: float
+    ) -> None:
+        """`settle` for several requests under one reservation; none of them billed if it is empty.
+
+        Each is priced by itself: prices may rise with the length of a prompt.
+        """
         held, usd = reservation.held, None
         if reservation.price is not None:
-            usd = reservation.price.cost(usage, held.entry.time)
-        self._end(held, usage, usd, status=status, latency_s=latency_s)
+            costs = (reservation.price.cost(usage, held.entry.time) for usage in usages)
+            usd = sum(costs, Decimal(0))
+        self._end(held, _total(usages), usd, status=status, latency_s=latency_s)
         if usd is not None and held.usd is not None and usd > held.usd:
             self._learn_overrun(reservation, usd)
 
@@ -240,6 +250,11 @@ class Meter:
             CostWarning,
             stacklevel=3,
         )
+
+
+def _total(usages: Sequence[Usage]) -> Usage:
+    counts = [astuple(usage) for usage in usages] or [astuple(Usage(0, 0))]
+    return Usage(*(sum(column) for column in zip(*counts, strict=True)))
 
 
 def _dollars(limit: float | None) -> Decimal | None:

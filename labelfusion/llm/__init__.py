@@ -45,7 +45,10 @@ def score_rows(
         ProviderError: the provider cannot be used and gave no answer at all.
         LimitError: the budget is spent and the run is to stop then.
     """
+    from labelfusion.llm.providers import check_batch
+
     context = context or ScoringContext()
+    check_batch(entry)
     if entry.provider == "recorded":
         from labelfusion.llm.providers import recorded
 

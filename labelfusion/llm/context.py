@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class ScoringContext:
         id_columns: names under which a file of recorded scores may hold the ids.
         text_columns: names under which it may hold the texts.
         must_match: whether a file of recorded scores that holds none of the rows is an error.
+        batches: folder for the records of batches that are under way; without one a batch that was
+            handed in is lost with the process.
     """
 
     cache: AnswerCache | None = None
@@ -42,3 +45,4 @@ class ScoringContext:
     id_columns: Sequence[str] = ("id",)
     text_columns: Sequence[str] = ("text",)
     must_match: bool = True
+    batches: Path | None = None

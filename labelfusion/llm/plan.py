@@ -24,6 +24,7 @@ from labelfusion.llm.prompts import (
     label_keys,
     label_letters,
 )
+from labelfusion.llm.providers import check_batch
 from labelfusion.llm.providers.base import Ask
 from labelfusion.llm.trust import addresses_model
 from labelfusion.llm.work import Task
@@ -64,16 +65,20 @@ class Plan:
         Ids are drawn anew for each request, so that no text can name its neighbours.
         """
         by_id = {f"t{secrets.token_hex(3)}": task for task in tasks}
+        return self.ask_by_id(by_id), by_id
+
+    def ask_by_id(self, by_id: Mapping[str, Task]) -> Ask:
+        """The request for tasks with one prefix, under ids that are known already."""
         items = {name: task.item for name, task in by_id.items()}
-        ask = Ask(
-            prompt=self.writer.prompt(tasks[0].prefix, items),
+        prefix = next(iter(by_id.values())).prefix
+        return Ask(
+            prompt=self.writer.prompt(prefix, items),
             schema=None if self.letters else answer_schema(self.space),
             temperature=self.entry.temperature,
             max_output_tokens=self.entry.max_output_tokens,
             reasoning_effort=self.entry.reasoning_effort,
             top_logprobs=MAX_LETTERS if self.letters else 0,
         )
-        return ask, by_id
 
     def output_tokens_per_text(self) -> float:
         """Expected tokens of the answer for one text."""
@@ -88,14 +93,9 @@ def make_plan(
     """Plan the scoring of `rows`.
 
     Raises ConfigError: the template, the examples or the form of the answer do not fit, or batch
-    requests are asked for.
+    requests are asked for and the provider has none.
     """
-    if entry.batch:
-        raise ConfigError(
-            "Batch requests are not available",
-            where=f"llm {entry.name}, batch",
-            remedy="Set batch to false: requests are then sent at once",
-        )
+    check_batch(entry)
     letters = _letters(entry, space)
     writer = PromptWriter(entry.prompt, space, letters=letters is not None)
     schema = None if letters else answer_schema(space)

@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 from labelfusion.config import LLMConfig
 from labelfusion.costs import PriceBook, SourcePlan, TokenCounter
 from labelfusion.errors import LabelFusionError, MissingKeyError
+from labelfusion.llm.batch import BatchScorer
 from labelfusion.llm.context import ScoringContext
 from labelfusion.llm.plan import Plan, make_plan, text_tokens
-from labelfusion.llm.providers import make_provider, model_name, provider_key
+from labelfusion.llm.providers import make_batches, make_provider, model_name, provider_key
 from labelfusion.llm.providers.base import Prompt
 from labelfusion.llm.scorer import Scorer, cached_scores
 from labelfusion.llm.sending import Sender
@@ -28,6 +29,8 @@ Result = TypeVar("Result")
 
 # Seconds a request of some texts takes at today's providers, for the estimate's duration only.
 _TYPICAL_LATENCY_S = 3.0
+# Most batches end within an hour; providers promise a day.
+_BATCH_LATENCY_S, _BATCH_TIMEOUT_S = 3600.0, 86_400.0
 
 
 def score(
@@ -51,6 +54,9 @@ async def score_async(
     provider = make_provider(entry, key)
     try:
         sender = Sender(entry, provider, model, key=key, meter=context.meter)
+        batches = make_batches(provider) if entry.batch else None
+        if batches is not None:
+            return await BatchScorer(plan, sender, batches, model, on_event, context).run()
         return await Scorer(plan, sender, model, on_event, context).run()
     finally:
         await provider.close()
@@ -92,7 +98,7 @@ def plan_costs(
         source=entry.name,
         provider=entry.provider,
         model=model,
-        price=prices.price(entry.provider, model, base_url=entry.base_url),
+        price=prices.price(entry.provider, model, base_url=entry.base_url, batch=entry.batch),
         text_tokens=expected,
         text_bounds=bounds,
         prefix_tokens=sum(tokens.count(part) for part in around),
@@ -100,10 +106,11 @@ def plan_costs(
         output_tokens_per_text=plan.output_tokens_per_text(),
         max_output_tokens=entry.max_output_tokens,
         texts_per_request=1 if plan.letters else plan.texts_per_request,
-        max_attempts=entry.max_attempts * MAX_ROUNDS,
-        concurrency=entry.concurrency,
-        latency_s=_TYPICAL_LATENCY_S,
-        timeout_s=entry.timeout_s,
+        # What a batch leaves unanswered is asked about at once, for up to twice its price.
+        max_attempts=entry.max_attempts * MAX_ROUNDS * (2 if entry.batch else 1),
+        concurrency=max(1, len(todo)) if entry.batch else entry.concurrency,
+        latency_s=_BATCH_LATENCY_S if entry.batch else _TYPICAL_LATENCY_S,
+        timeout_s=_BATCH_TIMEOUT_S if entry.batch else entry.timeout_s,
         cached_texts=len(plan.tasks) - len(todo),
         tokens_estimated=tokens.estimated,
     )

@@ -7,6 +7,7 @@ is. A text that cannot be scored is missing, and nothing stands in its place.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -43,7 +44,7 @@ class Scorer:
         self._problems: dict[str, str] = {}
         self._answered = 0
         self._halted: LabelFusionError | None = None
-        self._rows_of = _counts(plan.keys)
+        self._rows_of = Counter(plan.keys)
         self._progress = Progress(plan.entry.name, len(plan.keys), on_event, context.meter)
 
     async def run(self) -> Signal:
@@ -58,10 +59,13 @@ class Scorer:
         self._take_cached(list(self._plan.tasks))
         self._note_cached()
         left = [task for key, task in self._plan.tasks.items() if key not in self._scores]
-        self._queue = WorkQueue(left, self._size)
-        await self._work_all(len(left))
+        await self._score(left)
         self._conclude()
         return self._signal()
+
+    async def _score(self, left: list[Task]) -> None:
+        self._queue = WorkQueue(left, self._size)
+        await self._work_all(len(left))
 
     async def _work_all(self, n_tasks: int) -> None:
         n_workers = min(self._plan.entry.concurrency, n_tasks)
@@ -229,8 +233,8 @@ class Scorer:
         )
 
     def _common_problem(self) -> str:
-        counts = _counts(self._problems.values())
-        return max(counts, key=counts.__getitem__)
+        ((problem, _),) = Counter(self._problems.values()).most_common(1)
+        return problem
 
     def _silent(self) -> ProviderError:
         return ProviderError(
@@ -264,10 +268,3 @@ def cached_scores(answer: object, names: Sequence[str]) -> Scores | None:
     if not all(isinstance(v, int | float) and np.isfinite(v) for v in values):
         return None
     return scores
-
-
-def _counts(values: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return counts

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from labelfusion.config import LLMConfig
 from labelfusion.costs import RequestEstimate, TokenCounter, Usage
@@ -28,6 +29,7 @@ from labelfusion.llm.rate import Breaker, RateControl
 if TYPE_CHECKING:
     from labelfusion.costs import Meter, Reservation
 
+Result = TypeVar("Result")
 # Reads a reply, keeps what is in it, and says how the request ended (for the ledger).
 ReadReply = Callable[[Reply], str]
 # A provider that asks to be left alone for longer than this is out for this run.
@@ -67,18 +69,36 @@ class Sender:
             ProviderError: the provider cannot be used at all.
             LimitError: the budget does not allow it.
         """
+        async for attempt in self._attempts(_wait_before_retry):
+            with attempt:
+                await self._try(ask, n_texts, read)
+
+    async def call(self, work: Callable[[], Awaitable[Result]], *, once: bool = False) -> Result:
+        """Something else than a request, again while it fails in passing.
+
+        With `once`, what may have been billed is not sent again. Raises Failure.
+        """
+        async for attempt in self._attempts(_wait_if_unbilled if once else _wait_before_retry):
+            with attempt, self._redacting():
+                return await work()
+        raise AssertionError("attempts end in a result or an error")
+
+    def _attempts(self, wait: Callable[[Exception], bool | float]) -> Any:
         import stamina
 
-        async for attempt in stamina.retry_context(
-            on=_wait_before_retry,
+        return stamina.retry_context(
+            on=wait,
             attempts=self._entry.max_attempts,
             timeout=None,
             wait_initial=0.2,
             wait_max=20.0,
             wait_jitter=0.5,
-        ):
-            with attempt:
-                await self._try(ask, n_texts, read)
+        )
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What the model takes, as far as that is known."""
+        return self._capabilities.active
 
     async def _try(self, ask: Ask, n_texts: int, read: ReadReply) -> None:
         """One attempt, as far as the breaker lets it through."""
@@ -121,9 +141,15 @@ class Sender:
         try:
             # The SDK has the same limit for its parts; this one holds for the whole.
             async with asyncio.timeout(self._entry.timeout_s):
-                return await self._provider.ask(ask, features)
+                with self._redacting():
+                    return await self._provider.ask(ask, features)
         except TimeoutError:
             raise Failure("timeout", "no reply in time", billed=True) from None
+
+    @contextmanager
+    def _redacting(self) -> Iterator[None]:
+        try:
+            yield
         except Failure as failure:
             failure.message = redact(failure.message, self._key)
             failure.args = (f"{failure.kind}: {failure.message}",)
@@ -132,17 +158,30 @@ class Sender:
     async def _reserve(self, ask: Ask, n_texts: int) -> Reservation | None:
         if self._meter is None:
             return None
-        return await self._meter.reserve(
-            RequestEstimate(
-                source=self._entry.name,
-                provider=self._entry.provider,
-                model=self._model,
-                input_tokens=self.tokens.at_most(*_sent(ask)),
-                max_output_tokens=ask.max_output_tokens,
-                texts=n_texts,
-                base_url=self._entry.base_url,
-            )
+        return await self._meter.reserve(self.estimate([ask], n_texts))
+
+    def estimate(
+        self, asks: Sequence[Ask], n_texts: int, *, batch: bool = False
+    ) -> RequestEstimate:
+        """What requests about `n_texts` texts may take at most, all of them together."""
+        return RequestEstimate(
+            source=self._entry.name,
+            provider=self._entry.provider,
+            model=self._model,
+            input_tokens=sum(self.tokens.at_most(*_sent(ask)) for ask in asks),
+            max_output_tokens=sum(ask.max_output_tokens for ask in asks),
+            texts=n_texts,
+            base_url=self._entry.base_url,
+            batch=batch,
         )
+
+    def usage(self, ask: Ask, reply: Reply) -> Usage:
+        """What a reply is billed for: as it says, else as it looks."""
+        sent = "".join(_sent(ask))
+        if reply.usage is None:
+            return Usage(self.tokens.count(sent), self.tokens.count(reply.text))
+        self.tokens.observe(sent, reply.usage.input_tokens)
+        return reply.usage
 
     def _end_failed(
         self, reservation: Reservation | None, failure: Failure, latency_s: float
@@ -160,11 +199,7 @@ class Sender:
         latency_s: float,
     ) -> None:
         status = read(reply)
-        usage = reply.usage or Usage(
-            self.tokens.count("".join(_sent(ask))), self.tokens.count(reply.text)
-        )
-        if reply.usage is not None:
-            self.tokens.observe("".join(_sent(ask)), reply.usage.input_tokens)
+        usage = self.usage(ask, reply)
         if reservation is not None and self._meter is not None:
             self._meter.settle(reservation, usage, status=status, latency_s=latency_s)
 
@@ -197,3 +232,8 @@ def _wait_before_retry(error: Exception) -> bool | float:
     if not isinstance(error, Failure) or error.kind not in PASSING:
         return False
     return _AFTER_REFUSAL_S if error.kind == "rate" else True
+
+
+def _wait_if_unbilled(error: Exception) -> bool | float:
+    """`_wait_before_retry` for what must not be paid twice."""
+    return not getattr(error, "billed", False) and _wait_before_retry(error)

@@ -41,6 +41,7 @@ def scoring_session(
             meter=open_meter(workspace.root, run, config.costs),
             stop_when_spent=config.costs.budget.when_spent == "stop",
             run=run,
+            batches=workspace.cache / "batches",
         )
     finally:
         cache.close()

@@ -9,9 +9,11 @@ from labelfusion.config import LLMConfig
 from labelfusion.errors import ConfigError
 from labelfusion.llm.credentials import find_key, look_up
 from labelfusion.llm.providers.anthropic import AnthropicProvider
-from labelfusion.llm.providers.base import Provider
+from labelfusion.llm.providers.anthropic_batch import AnthropicBatches
+from labelfusion.llm.providers.base import Batches, Provider
 from labelfusion.llm.providers.gemini import GeminiProvider, make_gemini
 from labelfusion.llm.providers.openai import CompatibleProvider, DeepSeekProvider, OpenAIProvider
+from labelfusion.llm.providers.openai_batch import OpenAIBatches
 
 REMOTE = {
     "openai": OpenAIProvider,
@@ -20,6 +22,7 @@ REMOTE = {
     "anthropic": AnthropicProvider,
     "gemini": GeminiProvider,
 }
+_WITH_BATCHES = ("anthropic", "openai")
 
 
 def keys_found() -> dict[str, bool]:
@@ -69,3 +72,22 @@ def make_provider(entry: LLMConfig, key: str | None) -> Provider:
             remedy="Set output to json_schema",
         )
     return provider
+
+
+def make_batches(provider: Provider) -> Batches | None:
+    """The batch API of a provider, or None if it has none that is used."""
+    if isinstance(provider, AnthropicProvider):
+        return AnthropicBatches(provider)
+    # Not its subclasses: they speak OpenAI's chat completions alone.
+    return OpenAIBatches(provider) if type(provider) is OpenAIProvider else None
+
+
+def check_batch(entry: LLMConfig) -> None:
+    """Raise ConfigError if batch requests are asked for and the provider has none."""
+    if entry.batch and entry.provider not in _WITH_BATCHES:
+        raise ConfigError(
+            f"Batch requests are not available with provider {entry.provider}",
+            where=f"llm {entry.name}, batch",
+            expected=f"provider {' or '.join(_WITH_BATCHES)}",
+            remedy="Set batch to false: requests are then sent at once",
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from labelfusion.costs import Usage
@@ -34,30 +36,19 @@ class AnthropicProvider:
                 remedy="Install it: pip install 'labelfusion[anthropic]'",
             ) from None
         self._model = model
-        self._client = AsyncAnthropic(
+        self.client = AsyncAnthropic(
             api_key=key, base_url=base_url, timeout=timeout_s, max_retries=0
         )
 
     async def ask(self, ask: Ask, features: frozenset[str]) -> Reply:
-        import anthropic
-
-        try:
-            raw = await self._client.messages.with_raw_response.create(
-                **self._arguments(ask, features)
+        with failures():
+            raw = await self.client.messages.with_raw_response.create(
+                **self.arguments(ask, features)
             )
             message = await raw.parse()
-        except anthropic.APITimeoutError as error:
-            raise Failure("timeout", "no reply in time", billed=was_sent(error)) from None
-        except anthropic.APIConnectionError as error:
-            message = str(error.__cause__ or error)
-            raise Failure("connection", message, billed=was_sent(error)) from None
-        except anthropic.APIStatusError as error:
-            raise failure(error.status_code, error.message, error.response.headers) from None
-        except (anthropic.APIError, ValueError) as error:
-            raise Failure("server", f"unreadable reply: {error}", billed=True) from None
-        return _reply(message, raw.headers)
+        return read_reply(message, raw.headers)
 
-    def _arguments(self, ask: Ask, features: frozenset[str]) -> dict[str, Any]:
+    def arguments(self, ask: Ask, features: frozenset[str]) -> dict[str, Any]:
         prefix = {
             "type": "text",
             "text": ask.prompt.system,
@@ -82,10 +73,29 @@ class AnthropicProvider:
         return arguments | ({"output_config": output} if output else {})
 
     async def close(self) -> None:
-        await self._client.close()
+        await self.client.close()
 
 
-def _reply(message: Any, headers: Any) -> Reply:
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turn what the SDK raises into a Failure."""
+    import anthropic
+
+    try:
+        yield
+    except anthropic.APITimeoutError as error:
+        raise Failure("timeout", "no reply in time", billed=was_sent(error)) from None
+    except anthropic.APIConnectionError as error:
+        message = str(error.__cause__ or error)
+        raise Failure("connection", message, billed=was_sent(error)) from None
+    except anthropic.APIStatusError as error:
+        raise failure(error.status_code, error.message, error.response.headers) from None
+    except (anthropic.APIError, ValueError) as error:
+        raise Failure("server", f"unreadable reply: {error}", billed=True) from None
+
+
+def read_reply(message: Any, headers: Any) -> Reply:
+    """The Reply of a message. Raises Failure if it is none."""
     blocks = getattr(message, "content", None)
     if not isinstance(blocks, list):
         raise Failure("server", "a reply without content", billed=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import ClassVar, Literal, Protocol
 
 from labelfusion.costs import Usage
@@ -118,6 +119,52 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Give the connections back."""
+        ...
+
+
+BatchStatus = Literal["running", "completed", "expired", "cancelled", "failed"]
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """How far a batch is, in requests.
+
+    Attributes:
+        status: "failed" is a batch that was rejected as a whole: nothing of it is answered or
+            billed. One that expired or was cancelled may be answered, and billed, in part.
+        message: why it failed.
+    """
+
+    status: BatchStatus
+    done: int
+    total: int
+    message: str = ""
+
+
+class Batches(Protocol):
+    """A vendor's batch API: many requests at once, answered within a day, often at a lower price.
+
+    Requests are named by the caller, beginning with the batch's token. Every method raises Failure.
+    """
+
+    async def submit(self, asks: Mapping[str, Ask], features: frozenset[str], token: str) -> str:
+        """Hand in requests by name, marked with `token`; returns the batch's id."""
+        ...
+
+    async def find(self, token: str, requests: int, since: datetime) -> str | None:
+        """The id of the batch of so many requests that was handed in with `token` after `since`."""
+        ...
+
+    async def state(self, batch_id: str) -> BatchState | None:
+        """How far it is; None if the provider knows no such batch."""
+        ...
+
+    async def results(self, batch_id: str) -> list[tuple[str, Reply | Failure]]:
+        """(name, what came of it) of an ended batch; requests never asked may be absent."""
+        ...
+
+    async def cancel(self, batch_id: str) -> None:
+        """Ask for it to be ended early."""
         ...
 
 

@@ -6,6 +6,8 @@ address come from.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from labelfusion.costs import Usage
@@ -34,7 +36,7 @@ class OpenAIProvider:
         from openai import AsyncOpenAI
 
         self._model = model
-        self._client = AsyncOpenAI(
+        self.client = AsyncOpenAI(
             # A server that needs no key gets a word in its place: the SDK insists on one.
             api_key=key or "no-key",
             base_url=base_url or self.default_base_url,
@@ -43,26 +45,14 @@ class OpenAIProvider:
         )
 
     async def ask(self, ask: Ask, features: frozenset[str]) -> Reply:
-        import openai
-
-        try:
-            raw = await self._client.chat.completions.with_raw_response.create(
-                **self._arguments(ask, features)
+        with failures():
+            raw = await self.client.chat.completions.with_raw_response.create(
+                **self.arguments(ask, features)
             )
             completion = raw.parse()
-        except openai.APITimeoutError as error:
-            raise Failure("timeout", "no reply in time", billed=was_sent(error)) from None
-        except openai.APIConnectionError as error:
-            message = str(error.__cause__ or error)
-            raise Failure("connection", message, billed=was_sent(error)) from None
-        except openai.APIStatusError as error:
-            raise failure(error.status_code, error.message, error.response.headers) from None
-        except (openai.APIError, ValueError) as error:
-            # A body that is no JSON, or JSON of another shape.
-            raise Failure("server", f"unreadable reply: {error}", billed=True) from None
-        return _reply(completion, raw.headers)
+        return read_reply(completion, raw.headers)
 
-    def _arguments(self, ask: Ask, features: frozenset[str]) -> dict[str, Any]:
+    def arguments(self, ask: Ask, features: frozenset[str]) -> dict[str, Any]:
         arguments: dict[str, Any] = {"model": self._model, "messages": _messages(ask, features)}
         tokens = "max_completion_tokens" if "max_completion_tokens" in features else "max_tokens"
         arguments[tokens] = ask.max_output_tokens
@@ -82,7 +72,7 @@ class OpenAIProvider:
         return arguments
 
     async def close(self) -> None:
-        await self._client.close()
+        await self.client.close()
 
 
 class DeepSeekProvider(OpenAIProvider):
@@ -102,6 +92,25 @@ class CompatibleProvider(OpenAIProvider):
     default_model = None
 
 
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turn what the SDK raises into a Failure."""
+    import openai
+
+    try:
+        yield
+    except openai.APITimeoutError as error:
+        raise Failure("timeout", "no reply in time", billed=was_sent(error)) from None
+    except openai.APIConnectionError as error:
+        message = str(error.__cause__ or error)
+        raise Failure("connection", message, billed=was_sent(error)) from None
+    except openai.APIStatusError as error:
+        raise failure(error.status_code, error.message, error.response.headers) from None
+    except (openai.APIError, ValueError) as error:
+        # A body that is no JSON, or JSON of another shape.
+        raise Failure("server", f"unreadable reply: {error}", billed=True) from None
+
+
 def _messages(ask: Ask, features: frozenset[str]) -> list[dict[str, str]]:
     if "system" not in features:
         return [{"role": "user", "content": f"{ask.prompt.system}\n\n{ask.prompt.user}"}]
@@ -111,7 +120,8 @@ def _messages(ask: Ask, features: frozenset[str]) -> list[dict[str, str]]:
     ]
 
 
-def _reply(completion: Any, headers: Any) -> Reply:
+def read_reply(completion: Any, headers: Any) -> Reply:
+    """The Reply of a chat completion. Raises Failure if it is none."""
     choices = getattr(completion, "choices", None)
     if not choices:
         raise Failure("server", "a reply without choices", billed=True)
