@@ -78,11 +78,11 @@ def check(config: RunConfig) -> Dataset:
 
 def check_sources(dataset: Dataset, split: Split, config: RunConfig) -> None:
     """Raises LabelFusionError unless every source can be had for the rows of the split."""
-    used = np.concatenate([split.train, split.test])
+    training = training_texts(dataset, split)
     for entry in config.llm:
-        check_entry(entry, dataset.space)
+        check_entry(entry, dataset.space, config.costs, training)
         if not asks(entry):
-            score_llm(entry, _rows(dataset, used), dataset.space, config)
+            score_llm(entry, rows_at(dataset, scored_rows(split)), dataset.space, config)
     if config.ml.encoder != "none":
         make_encoder(config.ml, dataset.space, seed=config.seed, cache_dir=None)
 
@@ -202,21 +202,26 @@ def _ml_signal(
     """Out of fold on the training rows; on the test rows by `encoder`, which is fitted here."""
     n = len(split.train)
     on_event(Event("ml", "start", "Training the encoder", 0, n, "texts"))
-    train = _rows(dataset, split.train)
+    train = rows_at(dataset, split.train)
     out_of_fold = cross_fit(make, train.texts, dataset.targets[split.train], folds, on_event)
     _fit_encoder(encoder, dataset, split, on_event)
-    on_test = ml_signal(encoder, _rows(dataset, split.test), on_event)
+    on_test = ml_signal(encoder, rows_at(dataset, split.test), on_event)
     on_event(Event("ml", "done", out_of_fold.origin, n, n, "texts"))
     return _scattered(dataset, [(split.train, out_of_fold), (split.test, on_test)])
 
 
 def _fit_encoder(encoder: Encoder, dataset: Dataset, split: Split, on_event: OnEvent) -> None:
-    encoder.fit(_rows(dataset, split.train).texts, dataset.targets[split.train], on_event)
+    encoder.fit(rows_at(dataset, split.train).texts, dataset.targets[split.train], on_event)
+
+
+def scored_rows(split: Split) -> np.ndarray:
+    """Positions of the rows that every LLM source scores, in the order they are asked about."""
+    return np.concatenate([split.train, split.test])
 
 
 def training_texts(dataset: Dataset, split: Split) -> TrainingTexts:
     """The rows that few-shot examples may be drawn from."""
-    rows = _rows(dataset, split.train)
+    rows = rows_at(dataset, split.train)
     return TrainingTexts(rows.ids, rows.texts, dataset.targets[split.train])
 
 
@@ -228,8 +233,8 @@ def _llm_signal(
     on_event: OnEvent,
     context: ScoringContext,
 ) -> Signal:
-    used = np.concatenate([split.train, split.test])
-    rows = _rows(dataset, used)
+    used = scored_rows(split)
+    rows = rows_at(dataset, used)
     scored = score_llm(entry, rows, dataset.space, config, on_event, context=context)
     return _scattered(dataset, [(used, scored)])
 
@@ -244,7 +249,8 @@ def _scattered(dataset: Dataset, parts: list[tuple[np.ndarray, Signal]]) -> Sign
     return replace(first, scores=scores, present=present)
 
 
-def _rows(dataset: Dataset, positions: np.ndarray) -> Rows:
+def rows_at(dataset: Dataset, positions: np.ndarray) -> Rows:
+    """The rows at integer positions, in that order."""
     return Rows(ids=dataset.ids[positions].tolist(), texts=[dataset.texts[i] for i in positions])
 
 

@@ -17,6 +17,7 @@ from labelfusion.cli import (
     app_command,
     create_config,
     doctor,
+    estimate,
     fuse,
     predict,
     runs,
@@ -57,6 +58,7 @@ def _options(
 
 app.command("create-config")(create_config.create_config)
 app.command()(train.train)
+app.command()(estimate.estimate)
 app.command()(predict.predict)
 app.command()(fuse.fuse)
 app.add_typer(runs.app, name="runs")

@@ -10,6 +10,7 @@ import typer
 from labelfusion.cli.output import Progress, figures, print_json
 
 if TYPE_CHECKING:
+    from labelfusion.config import RunConfig
     from labelfusion.runs import RunFolder
     from labelfusion.types import Dataset
     from labelfusion.workspace import Workspace
@@ -21,14 +22,16 @@ WorkspaceOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+ConfigOption = Annotated[Path, typer.Option("--config", help="A run's configuration, YAML.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. ml.folds=3."),
+]
 
 
 def train(
     config: Annotated[Path | None, typer.Option(help="The run's configuration, YAML.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, e.g. ml.folds=3."),
-    ] = None,
+    set_: SetOption = None,
     workspace: WorkspaceOption = None,
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run: id, folder or 'last'.")
@@ -46,7 +49,7 @@ def train(
         _only_resume(config, set_)
         folder, dataset = ResultsManager(space).open(resume).folder, None
     else:
-        folder, dataset = _new_run(space, config, set_ or [])
+        folder, dataset = _new_run(space, config, set_)
     typer.echo(f"Run {folder.id} in {folder.path}", err=True)
     try:
         fitted = work(folder, space, on_event=progress, dataset=dataset)
@@ -63,16 +66,22 @@ def _only_resume(config: Path | None, overrides: list[str] | None) -> None:
         raise typer.BadParameter("a run goes on with its own config: give --resume alone")
 
 
-def _new_run(
-    workspace: Workspace, path: Path | None, overrides: list[str]
-) -> tuple[RunFolder, Dataset]:
+def load_config(path: Path, overrides: list[str] | None) -> RunConfig:
+    """The config in a file with the settings of --set. Raises ConfigError."""
     from labelfusion.config import RunConfig
+
+    return RunConfig.load(path).with_overrides(overrides or []).anchored(Path.cwd())
+
+
+def _new_run(
+    workspace: Workspace, path: Path | None, overrides: list[str] | None
+) -> tuple[RunFolder, Dataset]:
     from labelfusion.pipeline import check
     from labelfusion.runs import create_run
 
     if path is None:
         raise typer.BadParameter("give --config PATH, or --resume RUN")
-    config = RunConfig.load(path).with_overrides(overrides).anchored(Path.cwd())
+    config = load_config(path, overrides)
     # Checked first, so that input that cannot be used leaves no run behind.
     dataset = check(config)
     return create_run(workspace, config), dataset

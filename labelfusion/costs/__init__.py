@@ -9,7 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from labelfusion.config import CostConfig
-from labelfusion.costs.budget import CostWarning, Meter, RequestEstimate, Reservation, RunSpend
+from labelfusion.costs.budget import (
+    CostWarning,
+    Meter,
+    RequestEstimate,
+    Reservation,
+    RunSpend,
+    check_price,
+)
 from labelfusion.costs.estimate import Estimate, SourceEstimate, SourcePlan, estimate
 from labelfusion.costs.ledger import LEDGER_NAME, Ledger, Spend
 from labelfusion.costs.money import format_usd, to_json
@@ -34,6 +41,7 @@ __all__ = [
     "Spend",
     "TokenCounter",
     "Usage",
+    "check_price",
     "estimate",
     "export_csv",
     "format_usd",

@@ -113,7 +113,7 @@ class Meter:
         """
         price = self.price(request)
         if price is None and any(limit is not None for limit in self._limits.values()):
-            raise _unknown_price(request)
+            raise _unknown_price(request.provider, request.model)
         worst = self._worst(request, price)
         with self._watching() as settled:
             while True:
@@ -256,11 +256,18 @@ def _limit_reached(name: str, total: Decimal, limit: Decimal) -> LimitError:
     )
 
 
-def _unknown_price(request: RequestEstimate) -> ConfigError:
+def check_price(costs: CostConfig, provider: str, model: str, base_url: str | None) -> None:
+    """Raise ConfigError if a limit is set that an unknown price would make worthless."""
+    limited = costs.budget.run_usd is not None or costs.budget.month_usd is not None
+    if limited and PriceBook.of(costs).price(provider, model, base_url=base_url) is None:
+        raise _unknown_price(provider, model)
+
+
+def _unknown_price(provider: str, model: str) -> ConfigError:
     return ConfigError(
-        f"A budget is set and the price of {request.model!r} ({request.provider}) is unknown",
+        f"A budget is set and the price of {model!r} ({provider}) is unknown",
         where="config costs.prices",
         expected="US dollars per million tokens",
-        remedy=f"Set costs.prices.{request.model}.input_per_million and output_per_million (0 for "
+        remedy=f"Set costs.prices.{model}.input_per_million and output_per_million (0 for "
         "a server of your own), or remove the budget",
     )

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from labelfusion.config import LLMConfig, RunConfig
+from labelfusion.config import CostConfig, LLMConfig, RunConfig
 from labelfusion.llm.context import ScoringContext
+from labelfusion.llm.examples import TrainingTexts
 from labelfusion.types import LabelSpace, Rows
 from labelfusion.workspace import Workspace
 
@@ -45,17 +46,22 @@ def scoring_session(
         cache.close()
 
 
-def check_entry(entry: LLMConfig, space: LabelSpace) -> None:
-    """Raise LabelFusionError unless the source can be asked: model, key, template, form of answer.
+def check_entry(
+    entry: LLMConfig, space: LabelSpace, costs: CostConfig, training: TrainingTexts | None = None
+) -> None:
+    """Raise LabelFusionError unless the source can be asked.
 
-    Sends nothing. A recorded source is checked by reading it (`score_rows`).
+    Model, key, template, examples, form of the answer, and a price where there is a budget. Sends
+    nothing. A recorded source is checked by reading it (`score_rows`).
     """
     if not asks(entry):
         return
+    from labelfusion.costs import check_price
     from labelfusion.llm.plan import make_plan
     from labelfusion.llm.providers import REMOTE, model_name, provider_key
 
     model = model_name(entry)
     if entry.provider in REMOTE:
         provider_key(entry)
-    make_plan(entry, model, Rows([], []), space, ScoringContext())
+    check_price(costs, entry.provider, model, entry.base_url)
+    make_plan(entry, model, Rows([], []), space, ScoringContext(training=training))
