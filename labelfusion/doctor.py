@@ -16,7 +16,7 @@ from labelfusion import __version__
 from labelfusion.encoders.embedding_cache import MemoryCache
 from labelfusion.encoders.pretrained import DEFAULT_ENCODER, WEIGHTS, file_sha256, find_pretrained
 from labelfusion.errors import ModelError
-from labelfusion.surroundings import KEY_VARIABLES
+from labelfusion.llm.providers import keys_found
 from labelfusion.workspace import Workspace
 
 PACKAGES = (
@@ -46,10 +46,7 @@ def examine(workspace: Workspace) -> dict[str, dict[str, Any]]:
         "python": {"version": platform.python_version(), "platform": platform.platform()},
         "packages": {name: _version(name) for name in PACKAGES},
         "encoder": _encoder(),
-        "keys": {
-            name: any(os.environ.get(variable) for variable in variables)
-            for name, variables in KEY_VARIABLES.items()
-        },
+        "keys": keys_found(),
         "hardware": {"cpus": os.cpu_count(), "gpu": _gpu()},
         "workspace": _workspace(workspace),
     }

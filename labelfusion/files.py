@@ -17,7 +17,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from labelfusion.errors import InputError
+
 TEMPORARY = ".tmp-"  # how the names of files and folders begin that are not complete yet
+
+
+def check_writable(path: Path, *, force: bool) -> None:
+    """Raise InputError unless a file may be written to `path`; `force` replaces one."""
+    if path.exists() and not force:
+        raise InputError(
+            "The output file exists", where=str(path), remedy="Give --force to replace it"
+        )
+    if not path.parent.is_dir():
+        raise InputError("The output's folder does not exist", where=str(path.parent))
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -14,7 +14,7 @@ from labelfusion.classifier import FusedClassifier, score_llm
 from labelfusion.config import LLMConfig, RunConfig
 from labelfusion.data import load_dataset, make_split, read_rows
 from labelfusion.errors import InputError
-from labelfusion.files import write_atomically
+from labelfusion.files import check_writable, write_atomically
 from labelfusion.llm import ScoringContext, TrainingTexts, scoring_session
 from labelfusion.pipeline import training_texts
 from labelfusion.runs import Run
@@ -128,12 +128,7 @@ def check_output(path: Path, *, force: bool) -> None:
             expected=f"a name that ends with {', '.join(SUFFIXES)}",
             found=path.suffix or "no ending",
         )
-    if path.exists() and not force:
-        raise InputError(
-            "The output file exists", where=str(path), remedy="Give --force to replace it"
-        )
-    if not path.parent.is_dir():
-        raise InputError("The output's folder does not exist", where=str(path.parent))
+    check_writable(path, force=force)
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:

@@ -5,7 +5,6 @@ Looks without importing torch and without touching the network. Never shows a ke
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,6 @@ from pathlib import Path
 from labelfusion.errors import ModelError
 from labelfusion.workspace import Workspace
 
-KEY_VARIABLES = {
-    "OpenAI": ("OPENAI_API_KEY",),
-    "DeepSeek": ("DEEPSEEK_API_KEY",),
-    "Anthropic": ("ANTHROPIC_API_KEY",),
-    "Gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-}
 LITTLE_DISK_BYTES = 2e9
 
 
@@ -38,7 +31,9 @@ def look_around(workspace: Workspace) -> list[Check]:
 
 
 def _keys() -> Check:
-    found = [name for name, keys in KEY_VARIABLES.items() if any(map(os.environ.get, keys))]
+    from labelfusion.llm.providers import keys_found
+
+    found = [name for name, there in keys_found().items() if there]
     if found:
         return Check("API keys", f"found for {', '.join(found)}", True)
     remedy = "Scores made elsewhere work without a key. To ask an LLM, set e.g. OPENAI_API_KEY."

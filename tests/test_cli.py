@@ -354,7 +354,7 @@ def test_the_doctor_tells_of_keys_only_whether_they_are_set(tmp_path):
     done = labelfusion("doctor", "--json", cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["keys"]["OpenAI"] is True
+    assert found["keys"]["openai"] is True
     assert "sk-not-to-be-shown" not in done.stdout + done.stderr
     assert found["packages"]["numpy"]
     assert found["encoder"]["ok"] is True

@@ -155,20 +155,31 @@ class AnswerCache(ABC):
         model: str | None = None,
         older_than: timedelta | None = None,
     ) -> int:
-        """Remove the answers that meet every condition given (all of them for none).
+        """Remove the answers that `find` finds. Returns how many were removed."""
+        doomed = self.find(run=run, model=model, older_than=older_than)
+        self.remove(doomed)
+        return len(doomed)
 
-        Returns how many were removed.
-        """
+    def find(
+        self,
+        *,
+        run: str | None = None,
+        model: str | None = None,
+        older_than: timedelta | None = None,
+    ) -> list[str]:
+        """Keys of the answers that meet every condition given (all of them for none)."""
         before = None if older_than is None else datetime.now(UTC) - older_than
-        doomed = [
+        return [
             record.key
             for record in self.records()
             if (run is None or record.run == run)
             and (model is None or record.model == model)
             and (before is None or datetime.fromisoformat(record.created) < before)
         ]
-        self._remove(doomed)
-        return len(doomed)
+
+    def remove(self, keys: Collection[str]) -> None:
+        """Forget these answers; keys that are not cached are passed over."""
+        self._remove(keys)
 
     def records(self) -> Iterator[Record]:
         """Every readable record, in no particular order."""

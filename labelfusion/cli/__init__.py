@@ -15,12 +15,17 @@ from typer.main import get_command
 from labelfusion import __version__
 from labelfusion.cli import (
     app_command,
+    cache,
+    costs,
     create_config,
     doctor,
     estimate,
     fuse,
     predict,
+    prompt,
+    providers,
     runs,
+    score,
     train,
 )
 from labelfusion.cli.output import report_unexpected
@@ -59,9 +64,14 @@ def _options(
 app.command("create-config")(create_config.create_config)
 app.command()(train.train)
 app.command()(estimate.estimate)
+app.command()(score.score)
 app.command()(predict.predict)
 app.command()(fuse.fuse)
 app.add_typer(runs.app, name="runs")
+app.command()(costs.costs)
+app.add_typer(cache.app, name="cache")
+app.add_typer(prompt.app, name="prompt")
+app.add_typer(providers.app, name="providers")
 app.command("app")(app_command.app)
 app.command()(doctor.doctor)
 

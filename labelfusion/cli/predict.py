@@ -9,7 +9,7 @@ import typer
 
 from labelfusion.cli.output import Progress
 from labelfusion.cli.runs import RunArgument
-from labelfusion.cli.train import WorkspaceOption
+from labelfusion.cli.train import ForceOption, WorkspaceOption
 
 
 def predict(
@@ -21,7 +21,7 @@ def predict(
     contributions: Annotated[
         bool, typer.Option("--contributions", help="Add contribution_<source>_<label>.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
+    force: ForceOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Label the rows of FILE with the model of RUN."""

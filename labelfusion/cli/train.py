@@ -22,6 +22,7 @@ WorkspaceOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace the output file.")]
 ConfigOption = Annotated[Path, typer.Option("--config", help="A run's configuration, YAML.")]
 SetOption = Annotated[
     list[str] | None,

@@ -21,13 +21,14 @@ from labelfusion.costs.estimate import Estimate, SourceEstimate, SourcePlan, est
 from labelfusion.costs.ledger import LEDGER_NAME, Ledger, Spend
 from labelfusion.costs.money import format_usd, to_json
 from labelfusion.costs.prices import Price, PriceBook, PriceSnapshot, Usage, price_snapshot
-from labelfusion.costs.report import CostLine, export_csv, summarise
+from labelfusion.costs.report import CostLine, GroupBy, export_csv, summarise, total
 from labelfusion.costs.tokens import TokenCounter
 
 __all__ = [
     "CostLine",
     "CostWarning",
     "Estimate",
+    "GroupBy",
     "Ledger",
     "Meter",
     "Price",
@@ -50,6 +51,7 @@ __all__ = [
     "price_snapshot",
     "summarise",
     "to_json",
+    "total",
 ]
 
 

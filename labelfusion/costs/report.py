@@ -63,6 +63,13 @@ def summarise(ledger: Ledger, by: GroupBy, *, run: str | None = None) -> list[Co
     return [_line(group, groups[group], per_text) for group in sorted(groups)]
 
 
+def total(ledger: Ledger, *, run: str | None = None) -> CostLine:
+    """All requests of one run, or of all runs, as one line."""
+    rows = list(ledger.rows())
+    chosen = [row for row in rows if run is None or row["run"] == run]
+    return _line("total", chosen, _price_per_text(rows))
+
+
 def _group(row: dict[str, Any], by: str) -> str:
     lengths = {"day": 10, "month": 7}
     return row["time"][: lengths[by]] if by in lengths else row[by]

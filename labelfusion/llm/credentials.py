@@ -19,6 +19,11 @@ _KEY_LIKE = re.compile(
 )
 
 
+def look_up(name: str) -> str | None:
+    """The value of a variable in the environment, else in a .env file; None if it is not set."""
+    return os.environ.get(name) or _from_dotenv(name) or None
+
+
 def find_key(entry: LLMConfig, *, needs_key: bool, key_env_var: str | None) -> str | None:
     """The API key for an entry, or None for a server that needs none.
 
@@ -27,7 +32,7 @@ def find_key(entry: LLMConfig, *, needs_key: bool, key_env_var: str | None) -> s
     name = entry.api_key_env or key_env_var
     if name is None:
         return None
-    key = os.environ.get(name) or _from_dotenv(name)
+    key = look_up(name)
     if key:
         return key.strip()
     if not needs_key and not entry.api_key_env:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from labelfusion.config import LLMConfig
 from labelfusion.errors import ConfigError
-from labelfusion.llm.credentials import find_key
+from labelfusion.llm.credentials import find_key, look_up
 from labelfusion.llm.providers.anthropic import AnthropicProvider
 from labelfusion.llm.providers.base import Provider
 from labelfusion.llm.providers.gemini import GeminiProvider, make_gemini
@@ -20,6 +20,12 @@ REMOTE = {
     "anthropic": AnthropicProvider,
     "gemini": GeminiProvider,
 }
+
+
+def keys_found() -> dict[str, bool]:
+    """Whether the key of each provider that needs one is set."""
+    needing = {name: kind.key_env_var for name, kind in REMOTE.items() if kind.key_env_var}
+    return {name: look_up(variable) is not None for name, variable in needing.items()}
 
 
 def model_name(entry: LLMConfig) -> str:
