@@ -1,0 +1,160 @@
+"""Train and Jobs with LLMs that are asked: what is shown before and after money is spent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from labelfusion import jobs
+from labelfusion.costs import open_ledger
+from labelfusion.datasets import DatasetStore
+from labelfusion.ui import costs
+from labelfusion.workspace import Workspace
+from tests.llm_server import running
+from tests.test_app_pages import open_page, press, text_of
+
+NOWHERE = "http://127.0.0.1:9"
+SECRET = "sk-of-this-test-0123456789"
+CSV = b"id,text,label\n" + b"".join(
+    b"%d,is this text %d about it,%s\n" % (i, i, (b"yes", b"no")[i % 2]) for i in range(60)
+)
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.setenv("LABELFUSION_WORKSPACE", str(tmp_path))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    made = Workspace.at(tmp_path)
+    DatasetStore(made).add("mine.csv", CSV, {})
+    return made
+
+
+@pytest.fixture
+def started(monkeypatch):
+    spawned = []
+    monkeypatch.setattr(jobs, "_spawn", lambda folder, workspace: spawned.append(folder.id))
+    return spawned
+
+
+def widget(group, key):
+    return next(one for one in group if one.key == key)
+
+
+def settle(page):
+    page.run()
+    assert not page.exception
+    return page
+
+
+def asking(address, *, priced=True):
+    """The Train page with TF-IDF and one LLM behind `address`."""
+    page = open_page("pages/train.py", dataset="mine")
+    page.radio[0].set_value("tfidf")
+    press(page, "Add an LLM")
+    widget(page.selectbox, "llm_1_provider").set_value("compatible")
+    settle(page)
+    widget(page.text_input, "llm_1_model").set_value("m")
+    widget(page.text_input, "llm_1_url").set_value(f"{address}/v1")
+    settle(page)
+    if priced:
+        widget(page.number_input, "input_per_million m").set_value(1.0)
+        widget(page.number_input, "output_per_million m").set_value(4.0)
+        settle(page)
+    return page
+
+
+def metric(page, label):
+    return next(one.value for one in page.metric if one.label == label)
+
+
+def start_button(page):
+    return next(one for one in page.button if one.label == "Start training")
+
+
+def test_the_estimate_and_the_prompt_are_shown_before_anything_is_sent(workspace, started):
+    with running() as (server, address):
+        page = asking(address)
+        assert server.counts["requests"] == 0
+    assert metric(page, "Requests") == "8"
+    assert metric(page, "Expected cost").startswith("$0.0")
+    table = next(f.value for f in page.dataframe if "texts to ask about" in f.value)
+    assert table["case"].tolist() == ["expected", "at most"]
+    assert table["texts to ask about"].tolist() == [60, 60]
+    sent = "\n".join(code.value for code in page.code)
+    assert "- yes" in sent
+    assert "is this text 0 about it" in sent
+    assert "No budget is set" in text_of(page)
+    assert not start_button(page).disabled
+    assert not started
+
+
+def test_five_texts_show_the_reply_the_scores_and_the_cost(workspace):
+    with running() as (server, address):
+        page = press(asking(address), "Try 5 texts")
+        assert server.counts["paid texts"] == 5
+    replies = [code.value for code in page.code if code.value.startswith('{"items"')]
+    assert len(replies) == 1
+    table = next(f.value for f in page.dataframe if "answer" in f.value)
+    assert table["answer"].tolist() == ["scored"] * 5
+    assert table[["score: yes", "score: no"]].notna().all(axis=None)
+    paid = open_ledger(workspace.root).spend(day=f"{datetime.now(UTC):%Y-%m-%d}").total
+    assert paid > 0
+    assert "5 of 5 texts scored. 1 requests" in text_of(page).replace("\\", "")
+    assert costs.money(paid) in text_of(page).replace("\\", "")
+    estimate = next(f.value for f in page.dataframe if "texts to ask about" in f.value)
+    assert estimate["in the cache"].tolist() == [5, 5]
+
+
+def test_a_missing_key_is_a_sentence_that_names_its_variable(workspace, started):
+    page = press(open_page("pages/train.py", dataset="mine"), "Add an LLM")
+    assert "`OPENAI_API_KEY` is not set" in text_of(page)
+    assert "No API key for openai" in page.error[0].value
+    assert metric(page, "Requests") == "8"
+    assert start_button(page).disabled
+
+
+def test_a_key_that_is_set_is_said_and_never_shown(workspace, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    page = press(open_page("pages/train.py", dataset="mine"), "Add an LLM")
+    assert "`OPENAI_API_KEY` is set" in text_of(page)
+    assert SECRET not in str(page)
+
+
+def test_a_server_that_is_not_there_is_a_sentence(workspace):
+    page = press(asking(NOWHERE), "Try 5 texts")
+    assert "answered nothing" in page.error[0].value
+    assert "connection attempts failed" in page.error[0].value
+    assert "the network" in page.error[0].value
+
+
+def test_a_budget_with_an_unknown_price_is_refused_with_the_remedy(workspace, started):
+    page = asking(NOWHERE, priced=False)
+    assert metric(page, "Expected cost") == "unknown price"
+    assert any("is unknown" in warning.value for warning in page.warning)
+    widget(page.number_input, "budget_run").set_value(1.0)
+    settle(page)
+    assert start_button(page).disabled
+    assert "costs.prices.m" in "\n".join(error.value for error in page.error).replace("\\", "")
+    widget(page.number_input, "input_per_million m").set_value(0.0)
+    widget(page.number_input, "output_per_million m").set_value(0.0)
+    settle(page)
+    assert not start_button(page).disabled
+    assert not page.error
+
+
+def test_several_llms_are_several_sources_and_what_was_typed_is_kept(workspace, started):
+    page = asking(NOWHERE)
+    press(page, "Add an LLM")
+    widget(page.selectbox, "llm_2_provider").set_value("compatible")
+    settle(page)
+    widget(page.text_input, "llm_2_model").set_value("other")
+    widget(page.text_input, "llm_2_url").set_value(f"{NOWHERE}/v1")
+    settle(page)
+    press(page, "Start training")
+    stored = (workspace.runs / started[0] / "config.yaml").read_text()
+    assert "name: llm\n" in stored
+    assert "name: llm2\n" in stored
+    page.switch_page("pages/train.py")
+    settle(page)
+    assert widget(page.text_input, "llm_2_model").value == "other"
