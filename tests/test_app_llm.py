@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 
+import psutil
 import pytest
+from streamlit import config as streamlit_config
+from streamlit.runtime.secrets import secrets_singleton
 
 from labelfusion import jobs
 from labelfusion.costs import open_ledger
 from labelfusion.datasets import DatasetStore
+from labelfusion.processes import this_process
+from labelfusion.types import Event
 from labelfusion.ui import costs
 from labelfusion.workspace import Workspace
 from tests.llm_server import running
+from tests.run_folders import write_run
 from tests.test_app_pages import open_page, press, text_of
 
 NOWHERE = "http://127.0.0.1:9"
@@ -37,8 +45,30 @@ def started(monkeypatch):
     return spawned
 
 
+@pytest.fixture
+def secrets(tmp_path_factory, monkeypatch):
+    """A secrets.toml that Streamlit has yet to read, outside the workspace."""
+    path = tmp_path_factory.mktemp("home") / "secrets.toml"
+    path.write_text(f'SHOP_API_KEY = "{SECRET}"\n')
+    # Known to monkeypatch, which takes it back after the test.
+    monkeypatch.setenv("SHOP_API_KEY", "")
+    before = streamlit_config.get_option("secrets.files")
+    streamlit_config.set_option("secrets.files", [str(path)])
+    secrets_singleton._reset()
+    yield path
+    streamlit_config.set_option("secrets.files", before)
+    secrets_singleton._reset()
+
+
 def widget(group, key):
     return next(one for one in group if one.key == key)
+
+
+def everything(page):
+    """All that the page sent to the browser, as text."""
+    sent = [str(node.proto) for node in page._tree if getattr(node, "proto", None) is not None]
+    assert "LabelFusion" in "".join(sent)
+    return "\n".join(sent)
 
 
 def settle(page):
@@ -118,7 +148,7 @@ def test_a_key_that_is_set_is_said_and_never_shown(workspace, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     page = press(open_page("pages/train.py", dataset="mine"), "Add an LLM")
     assert "`OPENAI_API_KEY` is set" in text_of(page)
-    assert SECRET not in str(page)
+    assert SECRET not in everything(page)
 
 
 def test_a_server_that_is_not_there_is_a_sentence(workspace):
@@ -158,3 +188,46 @@ def test_several_llms_are_several_sources_and_what_was_typed_is_kept(workspace, 
     page.switch_page("pages/train.py")
     settle(page)
     assert widget(page.text_input, "llm_2_model").value == "other"
+
+
+def test_secrets_reach_jobs_by_the_environment_and_nothing_else(workspace, secrets):
+    with running(key=SECRET) as (server, address):
+        page = asking(address)
+        widget(page.selectbox, "llm_1_variable").set_value("SHOP_API_KEY")
+        settle(page)
+        assert "`SHOP_API_KEY` is set" in text_of(page)
+        press(page, "Start training")
+        argv = [" ".join(child.cmdline()) for child in psutil.Process().children()]
+        (run_id,) = [path.name for path in workspace.runs.iterdir()]
+        assert any(run_id in words for words in argv)
+        assert jobs.wait(workspace, run_id, timeout_s=120).state == "finished"
+        assert server.counts["paid texts"] == 60
+    page = open_page("pages/jobs.py", run=run_id)
+    assert metric(page, "Spent on LLMs by this run").startswith("$0.0")
+    assert "api_key_env: SHOP_API_KEY" in (workspace.runs / run_id / "config.yaml").read_text()
+    assert SECRET not in " ".join(argv)
+    assert SECRET not in everything(page)
+    files = [path for path in workspace.root.rglob("*") if path.is_file()]
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+
+
+def test_a_run_that_asks_says_what_is_spent_and_that_cancelling_loses_nothing(workspace):
+    folder = write_run(workspace.root, state="running")
+    data = {"source": "llm", "done": 40, "cached": 10, "failed": 0, "rate": 4.0, "eta": 15.0}
+    event = Event("llm", "progress", "", 40, 100, "texts", data=data | {"spent": 0.0123})
+    with (folder / "events.jsonl").open("a") as file:
+        file.write(json.dumps(asdict(event) | {"time": f"{datetime.now(UTC):%FT%T+00:00}"}) + "\n")
+    status = json.loads((folder / "status.json").read_text())
+    status |= dict(zip(("pid", "pid_created"), this_process(), strict=True))
+    (folder / "status.json").write_text(json.dumps(status))
+    page = open_page("pages/jobs.py", run=folder.name)
+    assert metric(page, "Spent on LLMs by this run") == "$0.013"
+    assert "4.0 a second" in everything(page)
+    assert "paid for stay in the cache" in text_of(page)
+
+
+def test_overview_says_what_was_spent_today_and_this_month(workspace):
+    with running() as (_, address):
+        press(asking(address), "Try 5 texts")
+    page = open_page("app.py")
+    assert metric(page, "Today (UTC)") == metric(page, "This month (UTC)") != "$0"
