@@ -14,7 +14,7 @@ import pandas as pd
 
 from labelfusion.classifier import score_llm
 from labelfusion.config import DataConfig, LLMConfig, RunConfig
-from labelfusion.costs import CostLine, open_ledger, total
+from labelfusion.costs import CostLine, cost_of_run
 from labelfusion.data import Table, load_dataset, make_split, read_rows
 from labelfusion.errors import ConfigError, InputError
 from labelfusion.llm import asks, check_entry, scoring_session
@@ -73,7 +73,7 @@ def score_file(
             for entry in entries
         }
     made = [_signal_columns(signal, dataset.space) for signal in signals.values()]
-    cost = total(open_ledger(workspace.root), run=run)
+    cost = cost_of_run(workspace.root, run)
     return ScoredFile(pd.concat([frame, *made], axis=1), signals, run, cost)
 
 
@@ -81,8 +81,8 @@ def _kept_columns(table: Table, rows: Rows, data: DataConfig) -> pd.DataFrame:
     """The id and text columns; ids of their own where rows could not be found again without."""
     names = list(dict.fromkeys(data.text_columns))
     if data.id_column in table.columns:
-        return table.frame[[data.id_column, *names]].reset_index(drop=True)
-    frame = table.frame[names].reset_index(drop=True)
+        return table.frame.filter([data.id_column, *names]).reset_index(drop=True)
+    frame = table.frame.filter(names).reset_index(drop=True)
     if len(names) > 1:
         frame.insert(0, data.id_column or "id", list(rows.ids))
     return frame

@@ -15,7 +15,7 @@ import numpy as np
 
 from labelfusion.classifier import score_llm
 from labelfusion.config import LLMConfig, RunConfig
-from labelfusion.costs import CostLine, open_ledger, total
+from labelfusion.costs import CostLine, cost_of_run
 from labelfusion.data import load_dataset, make_split
 from labelfusion.errors import InputError, did_you_mean
 from labelfusion.llm import ScoringContext, asks, check_entry, scoring_session
@@ -73,7 +73,7 @@ def try_texts(
         signal = score_llm(
             entry, rows, dataset.space, one, on_event, context=lent, must_match=False
         )
-    cost = total(open_ledger(workspace.root), run=run) if asks(entry) else None
+    cost = cost_of_run(workspace.root, run) if asks(entry) else None
     return Trial(rows, signal, exchanges, cost)
 
 

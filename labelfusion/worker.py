@@ -23,6 +23,7 @@ from labelfusion.runs import RunFolder, SignalStore, Status, check_unchanged, re
 from labelfusion.runs import save_finished as save
 from labelfusion.runs.recorder import Recorder
 from labelfusion.runs.status import State, now, stored_status
+from labelfusion.runs.usage import save_usage
 from labelfusion.types import Dataset, Event, OnEvent, ignore_event
 from labelfusion.workspace import Workspace
 
@@ -108,15 +109,18 @@ def _fit(
     on_event(Event("check", "done", f"{len(dataset)} rows"))
     recorder.set(data={**recorder.status.data, "rows": len(dataset)})
     store = SignalStore(folder.signals, dataset.ids, dataset.space.names)
-    with scoring_session(config, workspace, folder.id) as context:
-        fitted = fit(
-            dataset,
-            config,
-            on_event=on_event,
-            store=store,
-            cache_dir=workspace.cache,
-            context=context,
-        )
+    try:
+        with scoring_session(config, workspace, folder.id) as context:
+            fitted = fit(
+                dataset,
+                config,
+                on_event=on_event,
+                store=store,
+                cache_dir=workspace.cache,
+                context=context,
+            )
+    finally:
+        save_usage(folder, config, workspace)
     on_event(Event("save", "start", "Writing the run"))
     save(folder, fitted, recorder.status.data)
     on_event(Event("save", "done", "The run is written"))

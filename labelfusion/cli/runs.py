@@ -39,17 +39,21 @@ def list_runs(workspace: WorkspaceOption = None, json: JsonOption = False) -> No
 
 @app.command()
 def show(run: RunArgument, workspace: WorkspaceOption = None, json: JsonOption = False) -> None:
-    """One run: its state and, once finished, its figures."""
+    """One run: its state, what it spent and, once finished, its figures."""
     from labelfusion.runs import ResultsManager
+    from labelfusion.runs.usage import spent_usd, usage_sentence
 
     found = ResultsManager(workspace).open(run)
     status = found.status
     metrics = found.metrics if status.state == "finished" else None
     if json:
-        print_json({"status": asdict(status), "metrics": metrics, "folder": found.folder.path})
+        values = {"status": asdict(status), "metrics": metrics, "usage": found.usage}
+        print_json(values | {"spent_usd": spent_usd(found.usage), "folder": found.folder.path})
         return
     for name in ("id", "name", "state", "stage", "created", "started", "finished", "error"):
         typer.echo(f"{name + ':':<10}{getattr(status, name) or '–'}")
+    for record in found.usage:
+        typer.echo(usage_sentence(record))
     if metrics:
         typer.echo(found.folder.model_card.read_text(encoding="utf-8"))
 

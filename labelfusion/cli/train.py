@@ -40,15 +40,13 @@ def train(
     json: JsonOption = False,
 ) -> None:
     """Train, fuse and evaluate; everything is kept in a run folder."""
-    from labelfusion.runs import ResultsManager
     from labelfusion.worker import work
     from labelfusion.workspace import Workspace
 
     space = Workspace.at(workspace)
     progress = Progress()
     if resume is not None:
-        _only_resume(config, set_)
-        folder, dataset = ResultsManager(space).open(resume).folder, None
+        folder, dataset = _old_run(space, resume, config, set_), None
     else:
         folder, dataset = _new_run(space, config, set_)
     typer.echo(f"Run {folder.id} in {folder.path}", err=True)
@@ -62,9 +60,18 @@ def train(
         _print_summary(folder, fitted.report)
 
 
-def _only_resume(config: Path | None, overrides: list[str] | None) -> None:
-    if config is not None or overrides:
+def _old_run(
+    workspace: Workspace, run: str, config: Path | None, overrides: list[str] | None
+) -> RunFolder:
+    from labelfusion.runs import ResultsManager
+    from labelfusion.runs.create import change_costs
+
+    if config is not None:
         raise typer.BadParameter("a run goes on with its own config: give --resume alone")
+    folder = ResultsManager(workspace).open(run).folder
+    if overrides:
+        change_costs(folder, overrides)
+    return folder
 
 
 def load_config(path: Path, overrides: list[str] | None) -> RunConfig:

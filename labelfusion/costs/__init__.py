@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from labelfusion.config import CostConfig
@@ -43,6 +44,7 @@ __all__ = [
     "TokenCounter",
     "Usage",
     "check_price",
+    "cost_of_run",
     "estimate",
     "export_csv",
     "format_usd",
@@ -58,6 +60,12 @@ __all__ = [
 def open_ledger(workspace: Path) -> Ledger:
     """The ledger that all runs of a workspace share."""
     return Ledger(workspace / LEDGER_NAME)
+
+
+def cost_of_run(workspace: Path, run: str) -> CostLine:
+    """What the ledger of a workspace says of one run."""
+    with closing(open_ledger(workspace)) as ledger:
+        return total(ledger, run=run)
 
 
 def open_meter(workspace: Path, run: str, costs: CostConfig) -> Meter:

@@ -14,10 +14,10 @@ from datetime import datetime
 from pathlib import Path
 
 from labelfusion.config import RunConfig
-from labelfusion.errors import InputError, RunError
+from labelfusion.errors import ConfigError, InputError, RunError
 from labelfusion.files import TEMPORARY, sha256, write_text
 from labelfusion.runs.folder import RunFolder
-from labelfusion.runs.status import Status, now, write_status
+from labelfusion.runs.status import Status, now, read_status, write_status
 from labelfusion.workspace import Workspace
 
 
@@ -72,6 +72,24 @@ def _publish(prepared: Path, workspace: Workspace, status: Status) -> RunFolder:
 def _slug(name: str) -> str:
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "run"
+
+
+def change_costs(folder: RunFolder, assignments: list[str]) -> None:
+    """Change prices or budget (``costs.budget.run_usd=5``) of a run that is to be gone on with.
+
+    Raises ConfigError: another setting is named, which what the run holds would not fit.
+    """
+    others = [text for text in assignments if not text.strip().startswith("costs.")]
+    if others:
+        raise ConfigError(
+            "A run goes on with its own config: only its budget and prices can change",
+            expected="costs.budget.… or costs.prices.…",
+            found=others[0],
+            remedy="Leave it out, or start a new run",
+        )
+    config = RunConfig.load(folder.config).with_overrides(assignments)
+    if read_status(folder).state not in ("finished", "running"):
+        write_text(folder.config, config.to_yaml())
 
 
 def fingerprints(config: RunConfig) -> tuple[dict[str, object], dict[str, str]]:

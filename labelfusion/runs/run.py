@@ -65,7 +65,7 @@ class Run:
 
     @property
     def usage(self) -> list[dict[str, Any]]:
-        """One record per LLM request or recorded file read; [] if there was none."""
+        """One record a source, of what it asked and cost; [] before the run first ends."""
         return read_jsonl(self.folder.usage)
 
     @property
