@@ -97,6 +97,13 @@ def data_sets() -> None:
         st.caption(f"{one.version.rows:,} rows, version {one.current}{scores}")
 
 
+def spend() -> None:
+    st.subheader("LLM spend", anchor=False)
+    today, month = st.columns(2)
+    today.metric("Today (UTC)", state.spend_today())
+    month.metric("This month (UTC)", state.spend_this_month())
+
+
 def surroundings() -> None:
     st.subheader("This computer", anchor=False)
     for check in look_around(state.workspace()):
@@ -115,5 +122,6 @@ with widgets.page("Overview", INTRO):
     left, right = st.columns(2, gap="large")
     with left:
         data_sets()
+        spend()
     with right:
         surroundings()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pandas as pd
 import streamlit as st
 
 from labelfusion import jobs
 from labelfusion.runs import Run, Status
-from labelfusion.ui import state, widgets
-from labelfusion.ui.progress import Stage, duration, stages
+from labelfusion.ui import costs, state, widgets
+from labelfusion.ui.progress import Scoring, Stage, duration, scorings, spent, stages
 
 INTRO = "Every run of this workspace. Closing the browser stops nothing."
 REFRESH_SECONDS = 2.0
@@ -46,8 +48,11 @@ def draw(run: Run, status: Status) -> None:
     st.caption(f"{run.id} · worked {duration(status.seconds)}")
     if status.error:
         st.error(widgets.escape(status.error))
-    actions(status)
-    for stage in stages(run.events, status.state):
+    events = run.events
+    scored = scorings(events)
+    actions(status, pays=bool(scored))
+    draw_scoring(scored, spent(events))
+    for stage in stages(events, status.state):
         draw_stage(stage)
     lines = run.log.splitlines()[-LOG_LINES:]
     with st.expander("Log", expanded=status.state == "failed"):
@@ -68,6 +73,16 @@ def draw_stage(stage: Stage) -> None:
         facts.caption(f"{counted}{duration(stage.seconds)}  \n{widgets.escape(stage.message)}")
 
 
+def draw_scoring(scored: list[Scoring], money: tuple[Decimal, int] | None) -> None:
+    """What asking LLMs has cost so far, and how far each of them is."""
+    if money is not None:
+        usd, unpriced = money
+        more = f" and {unpriced:,} requests at an unknown price" if unpriced else ""
+        st.metric("Spent on LLMs by this run", costs.money(usd) + more)
+    for one in scored:
+        st.progress(one.share, text=f"**{widgets.escape(one.source)}**: {one.words()}")
+
+
 def _counted(stage: Stage) -> str:
     text = f"{stage.done:,} of {stage.total:,} {stage.unit}"
     if stage.rate is not None:
@@ -75,17 +90,20 @@ def _counted(stage: Stage) -> str:
     return text + (f" · {duration(stage.left)} left" if stage.left is not None else "")
 
 
-def actions(status: Status) -> None:
-    """What can be done with a run in its state."""
+def actions(status: Status, *, pays: bool) -> None:
+    """What can be done with a run in its state; `pays` says whether it asks LLMs."""
     workspace, run_id = state.workspace(), status.id
     with st.container(horizontal=True, vertical_alignment="center"):
         if status.state == "finished":
             st.page_link(
                 "pages/results.py", label="**See the results** →", query_params={"run": run_id}
             )
-        if status.active and st.button("Cancel", help="What is computed and paid for is kept."):
-            jobs.cancel(workspace, run_id)
-            st.rerun()
+        if status.active:
+            if st.button("Cancel", help="What is computed is kept, and so is what is paid for."):
+                jobs.cancel(workspace, run_id)
+                st.rerun()
+            if pays:
+                st.caption("Cancelling loses nothing: answers that are paid for stay in the cache.")
         stopped = status.state in ("failed", "cancelled", "interrupted")
         resume = stopped and st.button(
             "Resume", type="primary", help="Goes on; what is computed and paid for is not repeated."

@@ -10,7 +10,7 @@ from labelfusion import jobs
 from labelfusion.config import CalibrationName, RunConfig
 from labelfusion.datasets import StoredDataset
 from labelfusion.errors import LabelFusionError
-from labelfusion.ui import state, widgets
+from labelfusion.ui import llm_form, llm_panels, state, widgets
 from labelfusion.ui.charts import system_name
 
 INTRO = "Choose what to train on and how. Training goes on in the background, browser or not."
@@ -32,26 +32,38 @@ METHODS = {
 
 
 def sources(stored: StoredDataset) -> dict[str, Any]:
-    """Encoder and LLM scores."""
+    """Encoder, recorded LLM scores and LLMs to ask."""
     encoder = st.radio(
         "Text encoder (ML)", list(ENCODERS), format_func=ENCODERS.get, captions=ENCODER_CAPTIONS
     )
-    recorded = stored.scores_config()
-    if recorded is None or stored.scores is None:
-        st.info("No LLM scores are attached to this data set, so the encoder works alone.")
+    st.subheader("LLM scores", anchor=False)
+    recorded = recorded_scores(stored)
+    taken = [*(["ml"] if encoder != "none" else []), *(entry["name"] for entry in recorded)]
+    asked = llm_form.llm_sources(taken)
+    return {
+        "ml": {"encoder": encoder},
+        "llm": [*recorded, *asked],
+        "costs": llm_form.prices_and_budget(asked),
+    }
+
+
+def recorded_scores(stored: StoredDataset) -> list[dict[str, Any]]:
+    """The scores attached to the data set as a source, if there are any and they are wanted."""
+    recorded, file = stored.scores_config(), stored.scores
+    if recorded is None or file is None:
+        st.caption("No scores made elsewhere are attached to this data set.")
         st.page_link(
             "pages/data.py",
             label="Attach scores →",
             query_params={"dataset": stored.name, "tab": "LLM scores"},
         )
-        return {"ml": {"encoder": encoder}, "llm": []}
-    file = stored.scores
+        return []
     use = st.checkbox(
         f"Fuse with the LLM scores in {file.original_name} "
         f"({file.covered:,} of {file.total:,} texts)",
         value=True,
     )
-    return {"ml": {"encoder": encoder}, "llm": [recorded.model_dump()] if use else []}
+    return [recorded.model_dump()] if use else []
 
 
 def fusion_options(names: list[str]) -> dict[str, Any]:
@@ -143,5 +155,6 @@ with widgets.page("Train", INTRO):
             query_params={"dataset": name, "tab": "Columns"},
         )
     run_config = configuration(dataset)
+    llm_panels.panels(run_config)
     as_text(run_config)
     check_and_start(run_config)

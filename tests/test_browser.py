@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from scripts.screenshots import ARGUMENTS, CHROMIUM, served_app
+from tests.llm_server import running
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 ROOT = Path(__file__).parent.parent
@@ -82,6 +83,50 @@ def test_from_an_upload_to_a_result_and_back_by_link(app, browser, page, small_c
     fresh.locator('[aria-roledescription="text mark"]').first.click()
     expect(fresh.get_by_text(re.compile("Test texts: .* called"))).to_be_visible()
     fresh.context.close()
+
+
+def test_an_llm_is_asked_only_after_estimate_and_budget(app, page, small_csv):
+    expect = playwright_api.expect
+    with running() as (server, address):
+        page.goto(f"{app}/data")
+        page.locator('input[type="file"]').first.set_input_files(str(small_csv))
+        expect(page).to_have_url(re.compile("dataset=desk"))
+        page.get_by_role("link", name="Train on this data").click()
+        page.get_by_text("TF-IDF words").click()
+        page.get_by_role("button", name="Add an LLM to ask").click()
+        choose(page, "Provider", "OpenAI-compatible server")
+        fill(page, "Model", "m")
+        fill(page, "Address (base_url)", f"{address}/v1")
+
+        fill(page, "Limit a run, $", "0.5")
+        start = page.get_by_role("button", name="Start training")
+        refusal = page.get_by_text(re.compile("A budget is set and the price of 'm' .* is unknown"))
+        expect(refusal.first).to_be_visible()
+        expect(start).to_be_disabled()
+
+        fill(page, "Own price: input, m", "1")
+        fill(page, "Own price: output, m", "4")
+        expected = page.get_by_test_id("stMetric").filter(has_text="Expected cost")
+        expect(expected).to_contain_text(re.compile(r"\$0\.\d+"))
+        expect(start).to_be_enabled()
+        assert server.counts["requests"] == 0
+        start.click()
+        heading = page.get_by_role("heading", name=re.compile("desk.*: finished"))
+        expect(heading).to_be_visible(timeout=TRAIN_MS)
+        spent = page.get_by_test_id("stMetric").filter(has_text="Spent on LLMs by this run")
+        expect(spent).to_contain_text(re.compile(r"\$0\.\d+"))
+        assert server.counts["paid"] > 0
+
+
+def choose(page, label, option):
+    page.get_by_role("combobox", name=label).click()
+    page.get_by_role("option", name=option).click()
+
+
+def fill(page, label, value):
+    field = page.get_by_label(label, exact=True)
+    field.fill(value)
+    field.press("Tab")
 
 
 @pytest.mark.parametrize("path", ["", "data", "train", "jobs", "results"])

@@ -14,7 +14,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "labelfusion"
-MAY_IMPORT_STREAMLIT = ("app.py", "pages/", "labelfusion/ui/state.py", "labelfusion/ui/widgets.py")
+UI_WITH_STREAMLIT = ("state", "widgets", "llm_form", "llm_panels")
+MAY_IMPORT_STREAMLIT = (
+    "app.py",
+    "pages/",
+    *(f"labelfusion/ui/{name}.py" for name in UI_WITH_STREAMLIT),
+)
 # A scikit-learn estimator inherits from scikit-learn's classes; it is loaded when it is asked for.
 MAY_IMPORT_SKLEARN = "labelfusion.estimator"
 HEAVY = ("torch", "transformers", "sklearn", "streamlit", "openai", "anthropic", "google.genai")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -133,6 +134,34 @@ def test_progress_says_rate_and_time_left():
 def test_a_stage_reads_by_the_state_of_its_run(run_state, started, unseen):
     check, split, *_ = progress.stages([_event("check", "start", 0)], run_state)
     assert (check.state, split.state) == (started, unseen)
+
+
+def _scored(source, status, **data):
+    counts = {"source": source, "done": 0, "cached": 0, "failed": 0, "rate": 0.0, "eta": None}
+    event = _event("llm", status, 0, total=100)
+    return event | {"data": counts | {"spent": None, "unpriced": 0} | data}
+
+
+def test_the_scoring_of_each_llm_reads_as_counts_and_the_spend_is_the_runs():
+    events = [
+        _scored("llm", "progress", done=50, cached=10, rate=8.0, eta=6.0, spent=0.1),
+        _scored("llm", "done", done=98, cached=10, failed=2, rate=8.0, eta=0.0, spent=0.2),
+        _scored("llm2", "start", done=30, cached=30, spent=0.2),
+        _scored("llm2", "progress", done=40, cached=30, rate=5, eta=12, spent=0.25, unpriced=3),
+    ]
+    first, second = progress.scorings(events)
+    assert first.words() == "98 of 100 texts · 10 from the cache · 2 without a score · 8.0 a second"
+    assert second.words().endswith("5.0 a second · 12 s left")
+    assert (first.share, second.share) == (1.0, 0.4)
+    assert progress.spent(events) == (Decimal("0.25"), 3)
+    assert progress.stages(events, "running")[3].state == "running"
+    assert progress.stages(events[:2], "running")[3].state == "done"
+
+
+def test_recorded_scores_are_no_scoring_and_cost_nothing():
+    event = _event("llm", "done", 0, 10, 10) | {"data": {"source": "llm", "cached": 0}}
+    assert progress.scorings([event]) == []
+    assert progress.spent([event]) is None
 
 
 def test_durations_read_well():

@@ -235,9 +235,13 @@ class Ledger:
 
     # Reading.
 
-    def spend(self, *, run: str | None = None, month: str | None = None) -> Spend:
-        """Money of a run (all months) or of a month ("2026-01", all runs), settled and reserved."""
-        column, value = ("run", run) if run is not None else ("substr(time, 1, 7)", month)
+    def spend(
+        self, *, run: str | None = None, month: str | None = None, day: str | None = None
+    ) -> Spend:
+        """Money of a run (all months), or of all runs in a month ("2026-01") or on a day
+        ("2026-01-31"), settled and reserved."""
+        columns = {"run": run, "substr(time, 1, 7)": month, "substr(time, 1, 10)": day}
+        column, value = next((name, v) for name, v in columns.items() if v is not None)
         with self._lock, self._explained():
             # Reservations first: one that is settled meanwhile is counted twice, never not at all.
             rows = self._connection.execute(

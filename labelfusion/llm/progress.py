@@ -1,7 +1,8 @@
 """How far the scoring of one source is, as Events (stage "llm").
 
 `data` holds source, done, cached, failed (texts), rate (texts a second asked for), spent (US
-dollars, None if not counted) and eta (seconds, None if unknown).
+dollars, of the whole run; None if not counted), unpriced (requests whose price is unknown) and eta
+(seconds, None if unknown).
 """
 
 from __future__ import annotations
@@ -47,12 +48,14 @@ class Progress:
         seconds = max(1e-9, time.monotonic() - self._started)
         rate = (self.done - self.cached) / seconds
         left = self._total - self.done - self.failed
+        spend = None if self._meter is None else self._meter.spend().run
         return {
             "source": self._source,
             "done": self.done,
             "cached": self.cached,
             "failed": self.failed,
             "rate": round(rate, 3),
-            "spent": None if self._meter is None else float(self._meter.spend().run.settled),
+            "spent": None if spend is None else float(spend.settled),
+            "unpriced": 0 if spend is None else spend.unpriced,
             "eta": round(left / rate, 1) if rate > 0 else None,
         }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Literal
 
 from labelfusion.types import STAGES
@@ -14,7 +15,7 @@ STAGE_NAMES = {
     "check": "Check the data",
     "split": "Set test texts aside",
     "ml": "Train the encoder",
-    "llm": "Read LLM scores",
+    "llm": "Get LLM scores",
     "fusion": "Choose the fusion",
     "evaluate": "Evaluate on test texts",
     "save": "Save the run",
@@ -57,7 +58,9 @@ def _stage(name: str, events: list[Mapping[str, Any]], run_state: str, passed: b
         idle: StageState = "not needed" if passed else "waiting"
         return Stage(title, idle, "", 0, 0, "", None, None, None)
     state: StageState = "running" if run_state in ("queued", "running") else "stopped"
-    if any(event["status"] == "done" for event in events) or run_state == "finished":
+    # Several LLMs are one stage: the first that is done does not end it.
+    told = [event["status"] for event in events if event["status"] != "note"]
+    if passed or told[-1:] == ["done"] or run_state == "finished":
         state = "done"
     message = next((e["message"] for e in reversed(events) if e.get("message")), "")
     counted = [event for event in events if event.get("total")]
@@ -67,6 +70,67 @@ def _stage(name: str, events: list[Mapping[str, Any]], run_state: str, passed: b
     rate = _rate(counted)
     left = (total - done) / rate if rate and state == "running" else None
     return Stage(title, state, message, done, total, str(last.get("unit", "")), seconds, rate, left)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How far the scoring of one LLM source is, in texts; `rate` a second, `left` in seconds."""
+
+    source: str
+    done: int
+    total: int
+    cached: int
+    failed: int
+    rate: float
+    left: float | None
+
+    @property
+    def share(self) -> float:
+        """Texts that are dealt with, 0..1."""
+        return min((self.done + self.failed) / self.total, 1.0) if self.total else 1.0
+
+    def words(self) -> str:
+        """The counts as a line."""
+        parts = [f"{self.done:,} of {self.total:,} texts", f"{self.cached:,} from the cache"]
+        if self.failed:
+            parts.append(f"{self.failed:,} without a score")
+        if self.rate > 0:
+            parts.append(f"{self.rate:.1f} a second")
+        if self.left and self.done + self.failed < self.total:
+            parts.append(f"{duration(self.left)} left")
+        return " · ".join(parts)
+
+
+def scorings(events: Iterable[Mapping[str, Any]]) -> list[Scoring]:
+    """Each LLM source that is or was asked, by its last event; recorded scores tell none."""
+    last = {event["data"]["source"]: event for event in _scored(events)}
+    return [
+        Scoring(
+            source,
+            data["done"],
+            int(event.get("total", 0)),
+            data["cached"],
+            data["failed"],
+            data["rate"],
+            data["eta"],
+        )
+        for source, event in last.items()
+        for data in (event["data"],)
+    ]
+
+
+def spent(events: Iterable[Mapping[str, Any]]) -> tuple[Decimal, int] | None:
+    """US dollars the run has spent, and requests at an unknown price; None if nobody was asked."""
+    counted = [e["data"] for e in _scored(events) if e["data"].get("spent") is not None]
+    if not counted:
+        return None
+    return Decimal(str(counted[-1]["spent"])), int(counted[-1].get("unpriced", 0))
+
+
+def _scored(events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for event in events:
+        if event.get("stage") == "llm" and "rate" in (event.get("data") or {}):
+            yield event
 
 
 def _rate(counted: list[Mapping[str, Any]]) -> float | None:

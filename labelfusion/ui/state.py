@@ -7,8 +7,8 @@ remembers it from page to page.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from importlib import import_module
@@ -17,17 +17,22 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from labelfusion.config import DataConfig, RunConfig
+from labelfusion.config import DataConfig, LLMConfig, RunConfig
 from labelfusion.datasets import DatasetStore
 from labelfusion.files import sha256
 from labelfusion.runs import ResultsManager, Run, RunFolder
+from labelfusion.ui import costs
 from labelfusion.workspace import Workspace
 
 if TYPE_CHECKING:
+    from labelfusion.costing import RunEstimate
+    from labelfusion.costs import Ledger
     from labelfusion.data import Finding, Table
+    from labelfusion.llm.providers.base import Prompt
     from labelfusion.types import Dataset, Split
 
 REMEMBERED = ("dataset", "run")
+ESTIMATE_SECONDS = 30.0
 SLOW_IMPORTS = ("pandas", "pyarrow.parquet", "altair", "plotly.graph_objects")
 
 
@@ -134,15 +139,37 @@ def _dataset(config: str, stamp: float) -> Dataset:  # noqa: ARG001 - part of th
     return dataset_from_table(open_table(read), read)
 
 
-def spend_this_month() -> str:
-    """What all runs of the workspace have spent on LLMs since the month began, as text."""
-    from labelfusion.costs import LEDGER_NAME, format_usd, open_ledger
+def read_secrets() -> None:
+    """Let Streamlit put the keys of secrets.toml into the environment, where jobs find them."""
+    st.secrets.load_if_toml_exists()
+
+
+@contextmanager
+def _ledger() -> Iterator[Ledger | None]:
+    """The workspace's ledger, or None while nothing was ever asked."""
+    from labelfusion.costs import LEDGER_NAME, open_ledger
 
     root = workspace().root
     if not (root / LEDGER_NAME).is_file():
-        return format_usd(Decimal(0))
+        yield None
+        return
     with closing(open_ledger(root)) as ledger:
-        return format_usd(ledger.spend(month=f"{datetime.now(UTC):%Y-%m}").total)
+        yield ledger
+
+
+def _spend(**period: str) -> Decimal:
+    with _ledger() as ledger:
+        return ledger.spend(**period).total if ledger else Decimal(0)
+
+
+def spend_this_month() -> str:
+    """What all runs of the workspace have spent on LLMs since the month began, as text."""
+    return costs.money(_spend(month=f"{datetime.now(UTC):%Y-%m}"))
+
+
+def spend_today() -> str:
+    """What they have spent today (UTC), as text."""
+    return costs.money(_spend(day=f"{datetime.now(UTC):%Y-%m-%d}"))
 
 
 @st.cache_resource(show_spinner=False)
@@ -172,6 +199,21 @@ def check(config: RunConfig) -> None:
     _check(config.model_dump_json(exclude={"name"}), tuple(map(_stamp, paths)))
 
 
+def estimate(config: RunConfig) -> RunEstimate:
+    """What the LLM scores of a run will cost, worked out once until a setting or spend changes.
+
+    Raises LabelFusionError, every time.
+    """
+    described = config.model_dump_json(include={"seed", "data", "llm", "costs", "cache"})
+    return _estimate(described, str(workspace().root), _stamp(config.data.path), spend_this_month())
+
+
+def prompt(config: RunConfig, entry: LLMConfig, row: int) -> Prompt:
+    """The prompt for a row of the data file, written once. Raises LabelFusionError, every time."""
+    described = config.model_dump_json(include={"seed", "data", "llm"})
+    return _prompt(described, entry.name, row, _stamp(config.data.path))
+
+
 @st.cache_resource(max_entries=8, show_spinner="Looking for problems")
 def _findings(config: str, stamp: float) -> list[Finding]:  # noqa: ARG001 - part of the cache's key
     from labelfusion.data import find_problems
@@ -192,6 +234,23 @@ def _check(config: str, stamps: tuple[float, ...]) -> None:  # noqa: ARG001 - pa
     from labelfusion import pipeline
 
     pipeline.check(RunConfig.model_validate_json(config))
+
+
+# What is cached may change without money (an import, a server of one's own), so not for long.
+@st.cache_resource(max_entries=8, ttl=ESTIMATE_SECONDS, show_spinner="Estimating the cost")
+def _estimate(config: str, root: str, stamp: float, spent: str) -> RunEstimate:  # noqa: ARG001 - the cache's key
+    from labelfusion.costing import estimate_run
+
+    read = RunConfig.model_validate_json(config)
+    return estimate_run(read, Workspace.at(root), dataset=open_dataset(read.data))
+
+
+@st.cache_resource(max_entries=16, show_spinner="Writing the prompt")
+def _prompt(config: str, name: str, row: int, stamp: float) -> Prompt:  # noqa: ARG001 - the cache's key
+    from labelfusion.trial import find_entry, show_prompt
+
+    read = RunConfig.model_validate_json(config)
+    return show_prompt(read, find_entry(read, name), row)
 
 
 def data_is_there(run: Run) -> bool:

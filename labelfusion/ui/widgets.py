@@ -41,6 +41,7 @@ def page(title: str, intro: str) -> Iterator[None]:
     # Before anything else: the icon must be known before the first navigation.
     st.set_page_config(page_title=f"{title} · LabelFusion", page_icon=ICON, layout="wide")
     state.warm_imports()
+    state.read_secrets()
     with errors_as_sentences():
         sidebar()
         st.title(title, anchor=False)
