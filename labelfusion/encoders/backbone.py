@@ -5,13 +5,13 @@ Knows devices, precision and memory. Does not know labels or how the weights are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from labelfusion.encoders.batches import MicroBatch, chunks
+from labelfusion.encoders.batches import MicroBatch
 from labelfusion.encoders.embeddings import pooled, token_ids, token_limit
 from labelfusion.encoders.pretrained import Pretrained, choose_device, load_transformer
 from labelfusion.errors import ConfigError
@@ -52,8 +52,13 @@ class Backbone:
         with self._autocast():
             return pooled(self.network, tokens, self.tokenizer.pad_token_id)
 
-    def features(self, tokens: Tokens, micro: MicroBatch) -> np.ndarray:
-        """(n, d) float32, longest texts first so that memory peaks at once. No gradients."""
+    def features(
+        self, tokens: Tokens, micro: MicroBatch, on_done: Callable[[int], None]
+    ) -> np.ndarray:
+        """(n, d) float32, longest texts first so that memory peaks at once. No gradients.
+
+        `on_done` is told after each pass how many texts are done.
+        """
         import torch
 
         order = np.argsort([-len(row) for row in tokens], kind="stable")
@@ -63,8 +68,8 @@ class Backbone:
         with torch.inference_mode():
             while done < len(order):
                 left = order[done:]
-                rows = micro.run(lambda size, left=left: self._forward(tokens, left[:size], out))
-                done += rows
+                done += micro.run(lambda size, left=left: self._forward(tokens, left[:size], out))
+                on_done(done)
         return out
 
     def _forward(self, tokens: Tokens, rows: np.ndarray, out: np.ndarray) -> int:

@@ -21,9 +21,7 @@ BUCKET_BATCHES = 8
 _MEMORY_MESSAGES = ("out of memory", "can't allocate memory")
 
 
-def bucketed_batches(
-    lengths: np.ndarray, size: int, rng: np.random.Generator
-) -> list[np.ndarray]:
+def bucketed_batches(lengths: np.ndarray, size: int, rng: np.random.Generator) -> list[np.ndarray]:
     """(n,) lengths -> positions in batches of `size`: like lengths together, in random order.
 
     The rows are shuffled, sorted by length within buckets of BUCKET_BATCHES batches and cut; then

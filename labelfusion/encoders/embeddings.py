@@ -6,7 +6,6 @@ Knows tokenising, batching, pooling and the cache. Does not know labels or heads
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -21,12 +20,11 @@ from labelfusion.encoders.pretrained import (
     find_pretrained,
     load_transformer,
 )
-from labelfusion.types import Event, OnEvent, ignore_event
+from labelfusion.encoders.progress import Progress
+from labelfusion.types import OnEvent, ignore_event
 
 if TYPE_CHECKING:
     import torch
-
-SECONDS_BETWEEN_EVENTS = 0.5
 
 
 class Embedder:
@@ -66,16 +64,12 @@ class Embedder:
 
     def _forward_all(self, missing: dict[str, str], on_event: OnEvent) -> dict[str, bytes]:
         vectors: dict[str, bytes] = {}
-        told = time.monotonic()
+        progress = Progress(on_event, len(missing))
         for batch in self._batches(missing):
             fresh = dict(zip(batch, self._forward(list(batch.values())), strict=True))
             self._cache.put_many(fresh)
             vectors |= fresh
-            finished = len(vectors) == len(missing)
-            if finished or time.monotonic() - told >= SECONDS_BETWEEN_EVENTS:
-                told = time.monotonic()
-                message = f"Embedding with {self.model.name}"
-                on_event(Event("ml", "progress", message, len(vectors), len(missing), "texts"))
+            progress.tell(len(vectors), f"Embedding with {self.model.name}")
         return vectors
 
     def _batches(self, missing: dict[str, str]) -> Iterator[dict[str, list[int]]]:
@@ -108,9 +102,10 @@ def token_limit(tokenizer: Any, network: Any, max_tokens: int) -> int:
     """Where a text is cut: `max_tokens`, or less if the model has fewer positions."""
     positions = getattr(network.config, "max_position_embeddings", None) or max_tokens
     table = getattr(getattr(network, "embeddings", None), "position_embeddings", None)
-    if getattr(table, "padding_idx", None) is not None:
+    padding = getattr(table, "padding_idx", None)
+    if padding is not None:
         # RoBERTa and its kin count positions from behind the padding's own.
-        positions -= table.padding_idx + 1
+        positions -= padding + 1
     return min(max_tokens, tokenizer.model_max_length, positions)
 
 
