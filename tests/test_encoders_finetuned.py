@@ -354,8 +354,10 @@ def test_class_weights_raise_the_rare_label(tiny_encoder):
     targets = np.eye(2, dtype=np.int8)[(np.arange(60) % 10 == 0).astype(int)]
 
     def odds(class_weights: str) -> float:
-        rates = {"learning_rate": 1e-9, "head_learning_rate": 0.2}
-        encoder = tiny_encoder(class_weights=class_weights, epochs=6, patience=0, **rates)
+        rates = {"learning_rate": 1e-9, "head_learning_rate": 0.05}
+        encoder = tiny_encoder(
+            batch_size=30, class_weights=class_weights, epochs=45, patience=0, **rates
+        )
         encoder.fit(["bike"] * 60, targets)
         z = encoder.logits(["bike"])[0]
         return float(z[1] - z[0])

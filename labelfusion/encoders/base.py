@@ -13,7 +13,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from labelfusion.config import MLConfig
-from labelfusion.data import make_folds
 from labelfusion.errors import InputError
 from labelfusion.types import Event, LabelSpace, OnEvent, Signal, ignore_event
 
@@ -84,6 +83,8 @@ def cross_fit_folds(
     With one hold-out that is fold 0; the other rows are NEVER_HELD_OUT.
     Raises InputError for fewer than two rows.
     """
+    from labelfusion.data import make_folds
+
     folds = make_folds(targets, space, config.folds, seed)
     return np.where(folds == 0, 0, NEVER_HELD_OUT) if uses_holdout(config, len(targets)) else folds
 

@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labelfusion.files import write_atomically, write_json
-
 if TYPE_CHECKING:
     import torch
 
@@ -69,6 +67,9 @@ class Checkpoint:
 
     def write(self, progress: TrainingProgress, current: Tensors, best: Tensors) -> None:
         """Write the state after an epoch. Raises OSError, with the state before still there."""
+        # Imported here, because files.py loads pandas and encoders load it for nothing else.
+        from labelfusion.files import write_json
+
         named = {self._current(progress): current, self._best(progress): best}
         if progress.finished:
             del named[self._current(progress)]
@@ -122,6 +123,8 @@ def remove_old(folder: Path) -> None:
 
 def _write_tensors(path: Path, tensors: Tensors) -> None:
     from safetensors.torch import save_file
+
+    from labelfusion.files import write_atomically
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, lambda temporary: save_file(contiguous, temporary))

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from labelfusion.config import MLConfig
-from labelfusion.data.stratification import stratified_test_rows
 from labelfusion.encoders import storage
 from labelfusion.encoders.backbone import Backbone
 from labelfusion.encoders.batches import MicroBatch
@@ -159,6 +158,8 @@ class FineTunedEncoder:
 
     def _divide(self, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows to train on and rows for early stopping; none of these if they would be too few."""
+        from labelfusion.data.stratification import stratified_test_rows
+
         training, n = self.config.training, len(targets)
         if not training.patience or n * training.validation_share < MIN_VALIDATION_ROWS:
             return np.arange(n), np.arange(0)
