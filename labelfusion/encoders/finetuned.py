@@ -128,6 +128,7 @@ class FineTunedEncoder:
         n_total: int | None,
     ) -> None:
         # Made anew, because nothing of an earlier fit may remain.
+        self.progress = TrainingProgress()
         self._weights = self._pretrained(self._cache_dir)
         self._backbone = backbone = self._load()
         self._checkpoint = self._open_checkpoint(texts, targets)
