@@ -63,15 +63,53 @@ class DataConfig(_Section):
         return self
 
 
+class TrainingConfig(_Section):
+    """How a transformer is fine-tuned; read only where `ml.fine_tune` is true.
+
+    `warmup_share`: of all steps; the rates rise over it and fall linearly to 0 after it.
+    `patience`: epochs without a lower validation loss after which training stops; 0 trains all
+    epochs on every row. `validation_share`: of the training rows, stratified, kept for that.
+    `cross_fit`: how training rows get scores that did not see them; "auto" takes folds, and one
+    hold-out (the first fold) from 2,000 rows on, because each fold is a training.
+    """
+
+    learning_rate: float = Field(default=2e-5, gt=0)
+    head_learning_rate: float = Field(default=1e-3, gt=0)
+    epochs: int = Field(default=5, ge=1, le=1000)
+    max_steps: int | None = Field(default=None, ge=1)
+    warmup_share: float = Field(default=0.1, ge=0, lt=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    patience: int = Field(default=2, ge=0)
+    validation_share: float = Field(default=0.1, gt=0, lt=0.5)
+    class_weights: Literal["none", "balanced"] = "none"
+    gradient_accumulation: int = Field(default=1, ge=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    cross_fit: Literal["auto", "folds", "holdout"] = "auto"
+
+
 class MLConfig(_Section):
-    """The encoder side. `encoder: none` runs on LLM scores alone."""
+    """The encoder side. `encoder: none` runs on LLM scores alone.
+
+    `fine_tune` trains the transformer too, as `training` says; without it only a head is trained.
+    """
 
     encoder: str = "minilm"
+    fine_tune: bool = False
     folds: int = Field(default=5, ge=2, le=20)
     c: float | Literal["auto"] = "auto"
     batch_size: int = Field(default=32, ge=1)
     max_tokens: int = Field(default=256, ge=8)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+
+    @model_validator(mode="after")
+    def _transformer(self) -> MLConfig:
+        if self.fine_tune and self.encoder in ("tfidf", "none"):
+            raise ValueError(
+                f"encoder {self.encoder} cannot be fine-tuned: name a transformer (minilm, a "
+                "folder or a hub id), or set fine_tune: false"
+            )
+        return self
 
 
 class ExamplesConfig(_Section):

@@ -15,8 +15,8 @@ import numpy as np
 
 from labelfusion.classifier import ML_SOURCE, FusedClassifier, ml_signal, scattered, score_llm
 from labelfusion.config import LLMConfig, RunConfig
-from labelfusion.data import Finding, find_problems, load_dataset, make_folds, make_split
-from labelfusion.encoders import Encoder, cross_fit, make_encoder
+from labelfusion.data import Finding, find_problems, load_dataset, make_split
+from labelfusion.encoders import Encoder, cross_fit, cross_fit_folds, make_encoder
 from labelfusion.evaluation.intervals import SystemOutput
 from labelfusion.evaluation.metrics import probability_metrics
 from labelfusion.evaluation.report import FUSION, build_report
@@ -45,7 +45,8 @@ class FittedRun:
     """Everything a run produced.
 
     Attributes:
-        folds: (len(split.train),) fold of each training row in the encoder's cross-fit.
+        folds: (len(split.train),) fold of each training row in the encoder's cross-fit, or
+            NEVER_HELD_OUT.
         signals: per source over all rows of the dataset; the encoder's is out of fold on training
             rows; rows in neither part of the split are missing.
         test_prediction: of rows split.test, by the final model, with contributions.
@@ -153,7 +154,7 @@ def make_signals(
 ) -> tuple[Encoder | None, np.ndarray, dict[str, Signal]]:
     """The final encoder, the folds of the training rows, and every source's signal."""
     targets = dataset.targets[split.train]
-    folds = make_folds(targets, dataset.space, config.ml.folds, config.seed)
+    folds = cross_fit_folds(config.ml, targets, dataset.space, config.seed)
     signals: dict[str, Signal] = {}
     encoder = None
     if config.ml.encoder != "none":

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelfusion.encoders import embeddings
+from labelfusion.encoders import progress
 from labelfusion.encoders.embedding_cache import FILE_NAME, MemoryCache, open_cache
 from labelfusion.encoders.embeddings import Embedder
 from labelfusion.encoders.pretrained import file_sha256, find_pretrained
@@ -76,7 +76,7 @@ def test_longer_cut_is_another_vector(make, tmp_path):
 
 
 def test_interrupted_work_is_resumed_bit_for_bit(make, tmp_path, monkeypatch):
-    monkeypatch.setattr(embeddings, "SECONDS_BETWEEN_EVENTS", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_EVENTS", 0.0)
     texts = list(dict.fromkeys(_texts(30)))
 
     def interrupt(event):
@@ -92,7 +92,7 @@ def test_interrupted_work_is_resumed_bit_for_bit(make, tmp_path, monkeypatch):
 
 
 def test_progress_counts_texts_to_the_end(make, monkeypatch):
-    monkeypatch.setattr(embeddings, "SECONDS_BETWEEN_EVENTS", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_EVENTS", 0.0)
     events = []
     make().embed([f"my {word} bike" for word in WORDS[:10]], events.append)
     assert [(e.stage, e.unit, e.done, e.total) for e in events] == [

@@ -3,10 +3,18 @@
     base.py             what an encoder is; cross-fitting
     frozen.py           frozen sentence encoder + logistic head (the default)
     tfidf.py            words and characters + logistic head
+    finetuned.py        a transformer trained whole, with its head
     head.py             the logistic head
     pretrained.py       transformers on disk or hub: found, checked, loaded
     embeddings.py       texts -> vectors, each text once
     embedding_cache.py  bytes by content hash, on disk or in memory
+    backbone.py         a transformer on a device: precision, memory
+    batches.py          length-sorted batches, halved when memory is short
+    optimisation.py     steps: losses, gradients, two learning rates
+    training.py         epochs: schedule, early stopping, resume, the check before
+    training_cost.py    what fine-tuning costs, beforehand
+    checkpoint.py       a training's state on disk
+    progress.py         events now and then
     storage.py          an encoder's folder
 
 A new backbone is a file with a class like the two above, and a line in `make_encoder` and
@@ -18,26 +26,47 @@ from __future__ import annotations
 from pathlib import Path
 
 from labelfusion.config import MLConfig
-from labelfusion.encoders import storage
-from labelfusion.encoders.base import Encoder, Prepares, cross_fit
+from labelfusion.encoders import finetuned, storage, tfidf
+from labelfusion.encoders.base import (
+    NEVER_HELD_OUT,
+    Encoder,
+    Prepares,
+    cross_fit,
+    cross_fit_folds,
+)
+from labelfusion.encoders.finetuned import FineTunedEncoder
 from labelfusion.encoders.frozen import FrozenEncoder
 from labelfusion.encoders.tfidf import TfidfEncoder
+from labelfusion.encoders.training_cost import TrainingCost, training_cost
 from labelfusion.errors import ConfigError
 from labelfusion.types import LabelSpace
 
-__all__ = ["Encoder", "Prepares", "cross_fit", "load_encoder", "make_encoder"]
+__all__ = [
+    "NEVER_HELD_OUT",
+    "Encoder",
+    "Prepares",
+    "TrainingCost",
+    "cross_fit",
+    "cross_fit_folds",
+    "load_encoder",
+    "make_encoder",
+    "training_cost",
+]
 
 
 def make_encoder(
     config: MLConfig, space: LabelSpace, *, seed: int, cache_dir: Path | None
 ) -> Encoder:
-    """A new encoder: "tfidf", or a frozen transformer ("minilm", a folder, a hub id).
+    """A new encoder: "tfidf", or a transformer ("minilm", a folder, a hub id).
+
+    The transformer is frozen under a trained head, or with `fine_tune` trained whole.
 
     Args:
         config: the `ml` section.
         space: the labels.
         seed: for everything that is drawn.
-        cache_dir: where embeddings are kept for later; None keeps them in this process.
+        cache_dir: where embeddings, and trainings under way, are kept for later; None keeps them
+            in this process.
 
     Raises:
         ConfigError: `encoder: none`, which has no encoder to make.
@@ -47,6 +76,8 @@ def make_encoder(
         raise ConfigError("There is no encoder to train", where="ml.encoder", found="none")
     if config.encoder == "tfidf":
         return TfidfEncoder(config, space, seed=seed)
+    if config.fine_tune:
+        return FineTunedEncoder(config, space, seed=seed, cache_dir=cache_dir)
     return FrozenEncoder(config, space, seed=seed, cache_dir=cache_dir)
 
 
@@ -57,6 +88,8 @@ def load_encoder(folder: Path, space: LabelSpace, *, cache_dir: Path | None) -> 
         ModelError: damaged, of a newer format, of other labels, or its model is absent or changed.
     """
     stored = storage.read(Path(folder), space)
-    if stored.backbone == "tfidf":
+    if stored.backbone == tfidf.BACKBONE:
         return TfidfEncoder.restore(stored, space)
+    if stored.backbone == finetuned.BACKBONE:
+        return FineTunedEncoder.restore(stored, space, Path(folder), cache_dir)
     return FrozenEncoder.restore(stored, space, cache_dir)

