@@ -130,7 +130,7 @@ def test_five_texts_show_the_reply_the_scores_and_the_cost(workspace):
     assert table[["score: yes", "score: no"]].notna().all(axis=None)
     paid = open_ledger(workspace.root).spend(day=f"{datetime.now(UTC):%Y-%m-%d}").total
     assert paid > 0
-    assert "5 of 5 texts scored. 1 requests" in text_of(page).replace("\\", "")
+    assert "5 of 5 texts scored. 1 request," in text_of(page).replace("\\", "")
     assert costs.money(paid) in text_of(page).replace("\\", "")
     estimate = next(f.value for f in page.dataframe if "texts to ask about" in f.value)
     assert estimate["in the cache"].tolist() == [5, 5]

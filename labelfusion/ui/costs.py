@@ -171,7 +171,7 @@ def trial_words(trial: Trial) -> str:
         return words
     paid = "at an unknown price" if cost.unpriced else f"for {money(cost.usd)}"
     return (
-        f"{words} {cost.requests} requests, {cost.input_tokens:,} input and "
+        f"{words} {cost.requests} {'request' if cost.requests == 1 else 'requests'}, {cost.input_tokens:,} input and "
         f"{cost.output_tokens:,} output tokens, {paid}; "
         f"{cost.mean_latency_s:.1f} s a request."
     )
@@ -185,4 +185,4 @@ def money(usd: Decimal | None) -> str:
 
 
 def _rate(usd: Decimal | None) -> str:
-    return "" if usd is None else f"${usd:f}"
+    return "" if usd is None else f"${usd.normalize():f}"

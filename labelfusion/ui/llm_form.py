@@ -65,7 +65,14 @@ def _source(number: int, taken: Sequence[str]) -> dict[str, Any]:
     }
     values["name"] = _kept(name.text_input, "Name", f"{key}_name", _default_name(number, taken))
     values["model"] = _model(model, key, values["provider"])
-    remove.button("Remove", key=f"{key}_remove", on_click=_remove, args=(number,))
+    remove.button(
+        "",
+        icon=":material/delete:",
+        help="Do not ask this LLM.",
+        key=f"{key}_remove",
+        on_click=_remove,
+        args=(number,),
+    )
     if values["provider"] == "compatible":
         values |= _server(key)
     st.caption(costs.key_words(values))

@@ -17,6 +17,10 @@ from labelfusion.ui.progress import duration
 if TYPE_CHECKING:
     from labelfusion.costing import RunEstimate
 
+AT_MOST = (
+    "Every text asked about again and again, with the longest prompts and answers. A budget caps "
+    "it; the table shows each source without the budget."
+)
 NOTICES = {"fits": st.success, "may run out": st.warning, "no budget": st.info}
 
 
@@ -53,11 +57,16 @@ def estimate(config: RunConfig) -> None:
 
 def _headline(found: RunEstimate) -> None:
     expected, at_most = found.estimate.expected, found.estimate.at_most
-    money, most, requests, time = st.columns(4)
-    money.metric("Expected cost", costs.money(expected.usd))
-    most.metric("At most", costs.money(at_most.usd), help="Every text asked about again and again.")
-    requests.metric("Requests", f"{expected.requests:,}")
-    time.metric("Time", duration(expected.seconds))
+    figures = {
+        "Expected cost": (costs.money(expected.usd), None),
+        "At most": (costs.money(at_most.usd), AT_MOST),
+        "Requests": (f"{expected.requests:,}", None),
+        "Time": (duration(expected.seconds), None),
+    }
+    # In a row that wraps, so that no figure is cut off on a narrow screen.
+    with st.container(horizontal=True, gap="large"):
+        for label, (value, explained) in figures.items():
+            st.metric(label, value, help=explained, width="content")
 
 
 def prompt(config: RunConfig, entries: list[LLMConfig]) -> None:
