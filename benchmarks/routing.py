@@ -87,9 +87,9 @@ def figures(run: pipeline.FittedRun) -> list[float]:
 
 
 def operating_point(name: str, rows: list[list[float]]) -> str:
-    means = " | ".join(f"{100 * value:.1f}" for value in np.mean(rows, axis=0))
+    means = " | ".join(f"{100 * value:.2f}" for value in np.mean(rows, axis=0))
     losses, leads = (np.array([row[at] for row in rows]) for at in (3, 5))
-    return f"| {name} | {means} | {100 * losses.max():+.1f} | {(leads < 0).sum()} of {len(rows)} |"
+    return f"| {name} | {means} | {100 * losses.max():+.2f} | {(leads < 0).sum()} of {len(rows)} |"
 
 
 def test_rows(run: pipeline.FittedRun) -> Routable:

@@ -207,18 +207,31 @@ def _unrouted(config: RoutingConfig, reason: str) -> RoutingPolicy:
 
 
 def _within_loss(frontier: Frontier, config: RoutingConfig) -> RoutingPolicy:
-    """The least sending from which on all larger shares lose no more than is tolerated.
+    """The least sending whose *expected* loss on new texts is tolerated.
 
-    Coming from above keeps a lucky dip of the curve at a small share from being chosen.
+    The loss on n rows counts as (n · loss + 1) / (n + 1) (Angelopoulos, Bates, Fisch, Lei &
+    Schuster 2022, "Conformal Risk Control", equation 4, for a loss of at most 1): the best of many
+    thresholds on the rows they are compared on looks better than it is. Every larger share has to
+    be tolerated too, which keeps a lucky dip of the curve from being chosen.
     """
-    tolerated = [point.loss <= config.max_accuracy_loss + 1e-12 for point in frontier.points]
-    refused = [i for i, good in enumerate(tolerated) if not good]
-    point = frontier.points[refused[-1] + 1 if refused else 0]
-    lost = 100 * point.loss
+    n, tolerance = frontier.rows, config.max_accuracy_loss
+    refused = [
+        i
+        for i, point in enumerate(frontier.points[:-1])
+        if (n * point.loss + 1) / (n + 1) > tolerance
+    ]
+    at = refused[-1] + 1 if refused else 0
+    point = frontier.points[at]
+    allowed = f"{100 * tolerance:g} points of accuracy"
+    if at == len(frontier.points) - 1:
+        return always(
+            f"Sending fewer texts would be expected to lose more than {allowed} against full "
+            f"fusion, judged on {n:,} labelled texts"
+        )
     reason = (
-        f"On {frontier.rows:,} labelled texts out of fold, sending {100 * point.share:.0f} % "
-        f"{'loses' if lost >= 0 else 'gains'} {abs(lost):.1f} points of accuracy against full "
-        f"fusion ({100 * config.max_accuracy_loss:g} tolerated)"
+        f"On {n:,} labelled texts out of fold, sending {100 * point.share:.0f} % "
+        f"{'loses' if point.loss >= 0 else 'gains'} {100 * abs(point.loss):.1f} points of accuracy "
+        f"against full fusion; on new texts at most {allowed} are expected to be lost"
     )
     return RoutingPolicy("margin", point.threshold, point.share, reason)
 
