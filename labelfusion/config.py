@@ -68,7 +68,8 @@ class TrainingConfig(_Section):
 
     `warmup_share`: of all steps; the rates rise over it and fall linearly to 0 after it.
     `patience`: epochs without a lower validation loss after which training stops; 0 trains all
-    epochs on every row. `validation_share`: of the training rows, stratified, kept for that.
+    epochs on every row. `validation_share`: of the training rows, stratified, kept for that, where
+    it comes to 20 rows or more.
     `cross_fit`: how training rows get scores that did not see them; "auto" takes folds, and one
     hold-out (the first fold) from 2,000 rows on, because each fold is a training.
     """

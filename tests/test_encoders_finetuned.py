@@ -215,19 +215,19 @@ def test_interrupted_training_ends_where_it_would_have(
     patience, tiny_encoder, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
-    # 96 rows: enough for validation rows. 24 steps an epoch, 5 epochs.
+    # Enough for validation rows: 18 or 24 steps an epoch, 4 epochs.
     texts, targets = word_rows(96)
-    settings = {"epochs": 5, "patience": patience}
+    settings = {"epochs": 4, "patience": patience, "validation_share": 0.25}
     through = tiny_encoder(**settings)
     through.fit(texts, targets)
     with monkeypatch.context() as patched:
-        interrupt_at_step(patched, 60)
+        interrupt_at_step(patched, 50)
         with pytest.raises(Interrupted):
             tiny_encoder(tmp_path, **settings).fit(texts, targets)
     events: list[Event] = []
     resumed = tiny_encoder(tmp_path, **settings)
     with monkeypatch.context() as patched:
-        interrupt_at_step(patched, 100)
+        interrupt_at_step(patched, 60)
         resumed.fit(texts, targets, events.append)
     assert any("Taken up from a checkpoint after epoch 2" in event.message for event in events)
     np.testing.assert_array_equal(resumed.logits(texts), through.logits(texts))
@@ -338,7 +338,7 @@ def test_training_stops_early_and_keeps_the_best_epoch(tiny_encoder):
     texts, _ = word_rows(96)
     targets = np.eye(2, dtype=np.int8)[np.random.default_rng(0).integers(2, size=96)]
     events: list[Event] = []
-    encoder = tiny_encoder(learning_rate=1e-2, epochs=40, patience=2)
+    encoder = tiny_encoder(learning_rate=1e-2, epochs=40, patience=2, validation_share=0.25)
     encoder.fit(texts, targets, events.append)
     losses = [point["validation_loss"] for point in encoder.curve]
     best = int(np.argmin(losses))
@@ -466,6 +466,8 @@ def test_cost_counts_the_holdout_the_validation_rows_and_max_steps():
 
     assert cost(3000, patience=0) == (2, 2 * (2400 + 3000))
     assert cost(1000) == (6, round(2 * 0.9 * (5 * 800 + 1000)))
+    # Too few rows for early stopping to keep some of them.
+    assert cost(100) == (6, 2 * (5 * 80 + 100))
     assert cost(1000, max_steps=10) == (6, 6 * 10 * 32)
 
 

@@ -29,7 +29,7 @@ from labelfusion.encoders.optimisation import Learner, TrainingRows
 from labelfusion.encoders.pretrained import Pretrained, describe, find_pretrained
 from labelfusion.encoders.progress import Progress
 from labelfusion.encoders.training import Plan, Training
-from labelfusion.encoders.training_cost import training_cost
+from labelfusion.encoders.training_cost import stops_early, training_cost
 from labelfusion.errors import ModelError
 from labelfusion.tasks import task_for
 from labelfusion.types import Event, LabelSpace, OnEvent, ignore_event
@@ -37,8 +37,6 @@ from labelfusion.types import Event, LabelSpace, OnEvent, ignore_event
 BACKBONE = "finetuned"
 WEIGHTS_FOLDER = "transformer"
 CHECKPOINT_FOLDER = "fine_tuning"
-# With fewer rows of validation than this, its loss says more about the rows than the training.
-MIN_VALIDATION_ROWS = 8
 
 
 class FineTunedEncoder:
@@ -162,7 +160,7 @@ class FineTunedEncoder:
         from labelfusion.data.stratification import stratified_test_rows
 
         training, n = self.config.training, len(targets)
-        if not training.patience or n * training.validation_share < MIN_VALIDATION_ROWS:
+        if not stops_early(training, n):
             return np.arange(n), np.arange(0)
         rng = np.random.default_rng(self.seed)
         kept = stratified_test_rows(targets, self.space, training.validation_share, rng)
