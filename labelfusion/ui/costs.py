@@ -170,10 +170,10 @@ def trial_words(trial: Trial) -> str:
     if not cost.requests:
         return words
     paid = "at an unknown price" if cost.unpriced else f"for {money(cost.usd)}"
+    requests = "1 request" if cost.requests == 1 else f"{cost.requests} requests"
     return (
-        f"{words} {cost.requests} {'request' if cost.requests == 1 else 'requests'}, {cost.input_tokens:,} input and "
-        f"{cost.output_tokens:,} output tokens, {paid}; "
-        f"{cost.mean_latency_s:.1f} s a request."
+        f"{words} {requests}, {cost.input_tokens:,} input and {cost.output_tokens:,} output tokens, "
+        f"{paid}; {cost.mean_latency_s:.1f} s a request."
     )
 
 
