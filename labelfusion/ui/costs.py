@@ -172,8 +172,8 @@ def trial_words(trial: Trial) -> str:
     paid = "at an unknown price" if cost.unpriced else f"for {money(cost.usd)}"
     requests = "1 request" if cost.requests == 1 else f"{cost.requests} requests"
     return (
-        f"{words} {requests}, {cost.input_tokens:,} input and {cost.output_tokens:,} output tokens, "
-        f"{paid}; {cost.mean_latency_s:.1f} s a request."
+        f"{words} {requests}, {cost.input_tokens:,} input and {cost.output_tokens:,} output "
+        f"tokens, {paid}; {cost.mean_latency_s:.1f} s a request."
     )
 
 
