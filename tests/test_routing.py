@@ -151,6 +151,23 @@ def test_where_there_is_nothing_to_route_it_says_so() -> None:
         assert found.to_dict()["frontier"] == []
 
 
+def test_rows_without_a_held_out_margin_are_left_out() -> None:
+    targets = draw_targets(400, 3, 5)
+    llm = draw_signal("llm", targets, 6, strength=3.5)
+    whole = {"ml": draw_signal("ml", targets, 7), "llm": llm}
+    held_out = np.arange(400) < 200
+    scores = np.where(held_out[:, None], whole["ml"].scores, np.nan)
+    half = whole | {"ml": Signal("ml", scores, "logits", held_out)}
+    settings = config(policy="margin", max_accuracy_loss=0.05)
+    found = [
+        fit_routing(FusionModel.fit(signals, targets, space=space(3)), targets, settings)
+        for signals in (whole, half)
+    ]
+    assert [routing.frontier.rows for routing in found] == [400, 200]
+    assert abs(found[0].policy.share - found[1].policy.share) < 0.2
+    assert found[1].policy.share < 0.8
+
+
 POLICIES = st.builds(
     RoutingPolicy,
     policy=st.sampled_from(["always", "never", "margin", "budget"]),

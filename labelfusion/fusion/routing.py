@@ -136,6 +136,8 @@ class Routing:
 def fit_routing(fusion: FusionModel, targets: np.ndarray, config: RunConfig) -> Routing:
     """Choose the operating point from the fusion's out-of-fold predictions alone.
 
+    Rows that no cheap source was held out for say nothing of a margin, and are left out.
+
     Args:
         fusion: freshly fitted, so that it has out-of-fold predictions.
         targets: (n, k) of the rows it was fitted on.
@@ -143,10 +145,14 @@ def fit_routing(fusion: FusionModel, targets: np.ndarray, config: RunConfig) -> 
     """
     dear = [entry.name for entry in config.llm]
     whole, cheap = fusion.out_of_fold, fusion.out_of_fold_without(dear)
-    missing = _nothing_to_route(fusion, dear, len(targets))
-    if missing or whole is None or cheap is None:
-        return Routing(_unrouted(config.routing, missing or "The model was not trained here"))
-    rows = Routable(targets, margins(cheap), cheap.decisions, whole.decisions)
+    if whole is None or cheap is None:
+        return Routing(_unrouted(config.routing, "The model was not trained here"))
+    known = cheap.present.any(axis=1)
+    missing = _nothing_to_route(fusion, dear, int(known.sum()))
+    if missing:
+        return Routing(_unrouted(config.routing, missing))
+    parts = (targets, margins(cheap), cheap.decisions, whole.decisions)
+    rows = Routable(*(part[known] for part in parts))
     frontier = _frontier(rows, config)
     return Routing(choose_policy(rows, frontier, config.routing), frontier)
 
