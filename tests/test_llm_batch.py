@@ -18,6 +18,7 @@ from labelfusion.cache import open_cache
 from labelfusion.config import BudgetConfig, CacheConfig, CostConfig, LLMConfig, PriceConfig
 from labelfusion.costs import Ledger, Meter, PriceBook, estimate
 from labelfusion.errors import ConfigError, LimitError, ProviderError
+from labelfusion.files import TEMPORARY
 from labelfusion.llm import ScoringContext, batch, score_rows
 from labelfusion.llm.remote import plan_costs, score_async
 from labelfusion.types import Rows
@@ -67,7 +68,8 @@ def statuses() -> list[str]:
 
 
 def left_behind() -> list[Path]:
-    return [path for path in Path("batches").iterdir() if path.suffix != ".lock"]
+    """Records of batches; a process killed while writing one may leave a temporary file too."""
+    return [path for path in Path("batches").glob("*.json") if TEMPORARY not in path.name]
 
 
 @each_vendor

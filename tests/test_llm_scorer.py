@@ -76,7 +76,8 @@ def test_progress_is_told():
     last = watcher.events[-1]
     assert watcher.events[0].status == "start"
     assert (last.status, last.done, last.total, last.stage) == ("done", 20, 20, "llm")
-    assert last.data.keys() == {"source", "done", "cached", "failed", "rate", "spent", "eta"}
+    told = {"source", "done", "cached", "failed", "rate", "spent", "unpriced", "eta"}
+    assert last.data.keys() == told
 
 
 def test_a_second_run_asks_for_nothing(tmp_path):

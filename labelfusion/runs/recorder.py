@@ -61,9 +61,13 @@ class Recorder:
         """
         progress = {"done": event.done, "total": event.total, "unit": event.unit}
         with self._lock:
+            new_stage = event.stage != self._status.stage
             self._status = replace(
                 self._status, stage=event.stage, progress=progress, message=event.message
             )
+            # Within a stage the heartbeat writes the status often enough.
+            if new_stage:
+                write_status(self.folder, self._status)
             if self._is_due(event):
                 append_line(self.folder, to_json({"time": now(), **asdict(event)}))
 
