@@ -136,6 +136,8 @@ def test_ctrl_c_is_130_and_leaves_the_run_to_be_resumed(tmp_path):
         [sys.executable, ROOT / "tests/job_process.py", "train", "--config", "config.yaml"],
         cwd=tmp_path,
         env=os.environ | ENVIRONMENT | {"TEST_GATES": str(tmp_path)},
+        # A shell that runs the tests in the background has SIGINT ignored, and children inherit it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         stderr=subprocess.PIPE,
         text=True,
     )
