@@ -16,7 +16,7 @@ from pathlib import Path
 
 from labelfusion.config import RunConfig
 from labelfusion.errors import RunError
-from labelfusion.queueing import give_up, held, reserve
+from labelfusion.queueing import LET_GO_S, give_up, held, reserve
 from labelfusion.runs import ResultsManager, RunFolder, Status, create_run, read_status
 from labelfusion.runs.status import end_process, now, write_status
 from labelfusion.workspace import Workspace
@@ -75,7 +75,7 @@ def resume(workspace: Workspace, run_id: str) -> str:
     Raises RunError if it is finished, waits or works.
     """
     folder = _folder(workspace, run_id)
-    with held(folder.lock) as mine:
+    with held(folder.lock, LET_GO_S) as mine:
         before = status(workspace, run_id)
         if not mine or before.active or before.state == "finished":
             raise RunError(

@@ -40,9 +40,9 @@ LET_GO_S = 2.0
 
 
 @contextmanager
-def held(path: Path) -> Iterator[bool]:
-    """Try for the lock at `path`; yields whether it is held."""
-    lock = FileLock(path, timeout=LET_GO_S, is_singleton=False, thread_local=False)
+def held(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
+    """Try for the lock at `path`, for `wait_s` seconds; yields whether it is held."""
+    lock = FileLock(path, timeout=wait_s, is_singleton=False, thread_local=False)
     try:
         lock.acquire()
     except Timeout:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from labelfusion.config import RunConfig
 from labelfusion.errors import LabelFusionError, RunError
 from labelfusion.files import TEMPORARY
-from labelfusion.queueing import held, max_running, turn
+from labelfusion.queueing import LET_GO_S, held, max_running, turn
 from labelfusion.runs import RunFolder, SignalStore, Status, check_unchanged, read_status
 from labelfusion.runs import save_finished as save
 from labelfusion.runs.recorder import Recorder
@@ -54,7 +54,7 @@ def work(
         LabelFusionError: as `labelfusion.pipeline.check` and `fit` raise it.
         SystemExit: the process was told to terminate.
     """
-    with held(folder.lock) as mine:
+    with held(folder.lock, LET_GO_S) as mine:
         status = _workable(folder, mine)
         with _terminable(), Recorder(folder, status) as recorder, _Outcome(recorder):
             _stop_if_cancelled(folder)
