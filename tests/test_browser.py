@@ -3,56 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlparse
 
-import pandas as pd
 import pytest
 
-from scripts.screenshots import ARGUMENTS, CHROMIUM, served_app
+from tests.browser import DRAW_MS, MARKS, TRAIN_MS, choose, fill, follow, settle
 from tests.llm_server import running
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-ROOT = Path(__file__).parent.parent
-TRAIN_MS = 180_000
+playwright_api.expect.set_options(timeout=DRAW_MS)
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(not Path(CHROMIUM).is_file(), reason=f"There is no Chromium at {CHROMIUM}"),
-]
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory) -> Iterator[str]:
-    """The address of a served app with an empty workspace."""
-    with served_app(tmp_path_factory.mktemp("workspace")) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser):
-    page = browser.new_page(viewport={"width": 1440, "height": 1000})
-    page.set_default_timeout(30_000)
-    yield page
-    page.close()
-
-
-@pytest.fixture(scope="module")
-def small_csv(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("upload") / "desk.csv"
-    tickets = pd.read_csv(ROOT / "sample_data" / "tickets.csv")
-    tickets[tickets["label"].isin(["billing", "delivery"])].to_csv(path, index=False)
-    return path
+pytestmark = MARKS
 
 
 def test_from_an_upload_to_a_result_and_back_by_link(app, browser, page, small_csv):
@@ -62,16 +23,18 @@ def test_from_an_upload_to_a_result_and_back_by_link(app, browser, page, small_c
     page.goto(f"{app}/data")
     page.locator('input[type="file"]').first.set_input_files(str(small_csv))
     expect(page).to_have_url(re.compile("dataset=desk"))
+    settle(page)
     page.get_by_role("tab", name="Columns").click()
     page.get_by_role("button", name="Save the layout").click()
     expect(page.get_by_text("Layout saved.")).to_be_visible()
 
-    page.get_by_role("link", name="Train on this data").click()
+    follow(page, "Train on this data")
     page.get_by_text("TF-IDF words").click()
+    settle(page)
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_role("heading", name="desk: finished")).to_be_visible(timeout=TRAIN_MS)
 
-    page.get_by_role("link", name="See the results").click()
+    follow(page, "See the results")
     expect(page.get_by_text("texts for training")).to_be_visible()
     expect(page.get_by_test_id("stMetricValue").first).to_have_text(re.compile(r"\d+\.\d %"))
     assert asked <= {"127.0.0.1", None, ""}, "the app asked other hosts"
@@ -91,8 +54,9 @@ def test_an_llm_is_asked_only_after_estimate_and_budget(app, page, small_csv):
         page.goto(f"{app}/data")
         page.locator('input[type="file"]').first.set_input_files(str(small_csv))
         expect(page).to_have_url(re.compile("dataset=desk"))
-        page.get_by_role("link", name="Train on this data").click()
+        follow(page, "Train on this data")
         page.get_by_text("TF-IDF words").click()
+        settle(page)
         page.get_by_role("button", name="Add an LLM to ask").click()
         choose(page, "Provider", "OpenAI-compatible server")
         fill(page, "Model", "m")
@@ -116,17 +80,6 @@ def test_an_llm_is_asked_only_after_estimate_and_budget(app, page, small_csv):
         spent = page.get_by_test_id("stMetric").filter(has_text="Spent on LLMs by this run")
         expect(spent).to_contain_text(re.compile(r"\$0\.\d+"))
         assert server.counts["paid"] > 0
-
-
-def choose(page, label, option):
-    page.get_by_role("combobox", name=label).click()
-    page.get_by_role("option", name=option).click()
-
-
-def fill(page, label, value):
-    field = page.get_by_label(label, exact=True)
-    field.fill(value)
-    field.press("Tab")
 
 
 @pytest.mark.parametrize("path", ["", "data", "train", "jobs", "results"])

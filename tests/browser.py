@@ -1,0 +1,54 @@
+"""What tests of the app in a real browser share: the marks, and steps that wait for the page.
+
+A click on a page that is still being drawn can hit a link that is replaced before the click ends,
+so every step that leaves a page or changes what it shows begins with `settle`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.screenshots import CHROMIUM
+
+DRAW_MS = 60_000
+TRAIN_MS = 180_000
+
+MARKS = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path(CHROMIUM).is_file(), reason=f"There is no Chromium at {CHROMIUM}"),
+]
+
+
+def settle(page) -> None:
+    """Wait until the page has been drawn to its end."""
+    page.wait_for_selector("h1")
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+
+
+def follow(page, name) -> None:
+    """Click a link of the drawn page, and wait for the page behind it."""
+    settle(page)
+    before = page.url
+    page.get_by_role("link", name=name).first.click()
+    page.wait_for_url(lambda url: url != before)
+    settle(page)
+
+
+def choose(page, label: str, option: str) -> None:
+    """Pick an option of a select box."""
+    settle(page)
+    page.get_by_role("combobox", name=label).click()
+    page.get_by_role("option", name=option).click()
+    settle(page)
+
+
+def fill(page, label: str, value: str) -> None:
+    """Type into a field and leave it."""
+    settle(page)
+    field = page.get_by_label(label, exact=True)
+    field.fill(value)
+    field.press("Tab")
+    settle(page)
