@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from labelfusion.errors import ConfigError, did_you_mean
 
@@ -199,9 +207,12 @@ class CacheConfig(_Section):
 class FusionConfig(_Section):
     """How the sources are combined.
 
-    `method`: "auto" (guarded choice), "log_pool", "matrix_pool", or the name of a source to use it
-    alone. `standard_errors`: the gain, in standard errors of the paired difference, for which the
-    best single source is left (more on few labels, see labelfusion.fusion.choice).
+    `method`: "auto" (guarded choice), the name of a combiner (log_pool, class_pool, matrix_pool,
+    residual, weighted, class_routing, vote, stack, mlp; see docs/method.md), or that of a source to
+    use it alone. `standard_errors`: the gain, in standard errors of the paired difference, for
+    which the best single source is left (more on few labels, see labelfusion.fusion.choice).
+    `mlp_hidden`, `mlp_dropout`, `mlp_seeds` (how many are averaged) and `source_dropout`
+    (residual only) shape the networks of residual and mlp.
     """
 
     method: str = "auto"
@@ -209,6 +220,10 @@ class FusionConfig(_Section):
     standard_errors: float = Field(default=1.0, ge=0)
     cv_folds: int = Field(default=5, ge=2, le=20)
     cv_repeats: int = Field(default=4, ge=1, le=50)
+    mlp_hidden: tuple[PositiveInt, ...] = Field(default=(64, 32), max_length=4)
+    mlp_dropout: float = Field(default=0.1, ge=0, lt=1)
+    mlp_seeds: int = Field(default=5, ge=1, le=20)
+    source_dropout: float = Field(default=0.3, ge=0, lt=1)
 
 
 class EvaluationConfig(_Section):

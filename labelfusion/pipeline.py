@@ -20,6 +20,7 @@ from labelfusion.encoders import Encoder, cross_fit, cross_fit_folds, make_encod
 from labelfusion.evaluation.intervals import SystemOutput
 from labelfusion.evaluation.metrics import probability_metrics
 from labelfusion.evaluation.report import FUSION, build_report
+from labelfusion.evaluation.source_value import error_overlap, source_values
 from labelfusion.files import json_ready
 from labelfusion.fusion.decisions import DecisionRule
 from labelfusion.fusion.model import FusionModel
@@ -270,6 +271,7 @@ def _report(
     """metrics.json: every source by itself and the fusion on the test rows, and the choice."""
     targets = dataset.targets[split.test]
     systems = {name: _alone(fusion, signal) for name, signal in signals.items()}
+    alone = dict(systems)
     answered = float(prediction.present.any(axis=1).mean())
     systems[FUSION] = SystemOutput(
         prediction.probabilities,
@@ -287,10 +289,38 @@ def _report(
         "dropped": labelled - len(split.train) - len(split.test),
     }
     report["choice"] = json_ready(fusion.choice.to_dict())
+    report["source_values"] = _source_values(fusion, dataset.targets[split.train], config)
+    report["overlap"] = error_overlap(
+        targets,
+        {name: output.decisions for name, output in alone.items()},
+        {name: signal.present for name, signal in signals.items()},
+    )
     report["calibration"] = {
         name: _calibration(fusion, signal, targets) for name, signal in signals.items()
     }
     return report
+
+
+def _source_values(
+    fusion: FusionModel, targets: np.ndarray, config: RunConfig
+) -> list[dict[str, Any]]:
+    """Leave one source out, on the training rows out of fold."""
+
+    def told(absent: tuple[str, ...]) -> SystemOutput:
+        prediction = fusion.out_of_fold_without(absent)
+        assert prediction is not None
+        return SystemOutput(prediction.probabilities, prediction.decisions)
+
+    return source_values(
+        targets,
+        told(()),
+        {name: told((name,)) for name in fusion.sources},
+        {name: name in fusion.used for name in fusion.sources},
+        fusion.space,
+        metric=fusion.task.primary_metric,
+        config=config.evaluation,
+        seed=config.seed,
+    )
 
 
 def _alone(fusion: FusionModel, signal: Signal) -> SystemOutput:

@@ -28,11 +28,16 @@ MIN_POSITIVES = 20
 
 @dataclass(frozen=True)
 class PoolForm:
-    """Which parameters a pool has. `ridge` is the prior precision of each entry of D."""
+    """Which parameters a pool has. `ridge` is the prior precision of each entry of D.
+
+    Not `anchored`: w is 0 and no label shares weights, which leaves ridge logistic regression
+    on D (stacking; Wolpert 1992) with nothing known beforehand.
+    """
 
     matrix: MatrixForm = "none"
     bias: bool = False
     ridge: float = 1.0
+    anchored: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,13 +109,13 @@ class _Problem:
         self.centred = (
             (features - self.mean).transpose(1, 0, 2).reshape(self.n, self.sources * self.k)
         )
-        self.prior_weight = 1.0 / self.sources
+        self.prior_weight = 1.0 / self.sources if form.anchored else 0.0
         self.mask = self._mask()
 
     def _mask(self) -> np.ndarray:
         """(k, S·k) 1 where D may differ from 0."""
         rows = np.ones(self.k)
-        if self.task.multi_label:
+        if self.task.multi_label and self.form.anchored:
             positives = self.targets.sum(axis=0)
             rows = (np.minimum(positives, self.n - positives) >= MIN_POSITIVES).astype(float)
         block = np.eye(self.k) if self.form.matrix == "diagonal" else np.ones((self.k, self.k))
@@ -118,7 +123,8 @@ class _Problem:
 
     def bounds(self) -> list[tuple[float | None, float | None]]:
         free = self._size() - self.sources
-        return [(0.0, None)] * self.sources + [(None, None)] * free
+        weight = (0.0, None) if self.form.anchored else (0.0, 0.0)
+        return [weight] * self.sources + [(None, None)] * free
 
     def _size(self) -> int:
         matrix = self.k * self.sources * self.k if self.form.matrix != "none" else 0

@@ -1,7 +1,8 @@
 """The combiners that are compared, and their repeated cross-validation.
 
-A candidate is a calibrated source or a pool over some of the sources. Knows how to fit each and
-what each loses on rows it was not fitted on. Does not choose: `labelfusion.fusion.choice` does.
+A candidate is a calibrated source or a head (`labelfusion.fusion.heads`) over some sources. Knows
+how to fit each and what each loses on rows it was not fitted on. Does not choose:
+`labelfusion.fusion.choice` does.
 """
 
 from __future__ import annotations
@@ -18,22 +19,20 @@ from labelfusion.calibration import (
     candidate_calibrators,
     fit_calibrator,
 )
-from labelfusion.pooling import Pool, PoolForm, fit_pool
+from labelfusion.config import FusionConfig
+from labelfusion.fusion.heads import (
+    KINDS,
+    Form,
+    Head,
+    fit_head,
+    form_from_state,
+    head_arrays,
+    head_from_arrays,
+    matrix_pays,
+    offered,
+)
+from labelfusion.pooling import PoolForm
 from labelfusion.tasks import Task, evidence_present
-
-POOL_FORMS: dict[str, tuple[PoolForm, ...]] = {
-    "log_pool": (PoolForm(bias=True),),
-    "class_pool": (PoolForm("diagonal", bias=True, ridge=10.0),),
-    "matrix_pool": (
-        PoolForm("full", bias=True, ridge=3.0),
-        PoolForm("full", bias=True, ridge=30.0),
-    ),
-}
-METHODS = ("auto", *POOL_FORMS)
-# A full matrix has k² numbers a source: offered while they can be told from noise, and fitted in
-# seconds. Beyond, the pool with one weight a class stands in.
-MAX_MATRIX_LABELS = 40
-MIN_ROWS_PER_LABEL = 3
 
 
 @dataclass(frozen=True)
@@ -41,23 +40,23 @@ class Candidate:
     """One way to turn the evidence of `members` (source positions) into fused evidence.
 
     `kind` is "source" (a source as it is, temperature-scaled), "calibrated" (a source through a
-    richer calibrator) or a pool's name.
+    richer calibrator) or a head's name.
     """
 
     name: str
     kind: str
     members: tuple[int, ...]
     calibrator: str = "temperature"
-    form: PoolForm | None = None
+    form: Form | None = None
 
 
 @dataclass(frozen=True)
 class Combiner:
-    """A fitted candidate: each member's calibrator, then, for a pool, the pool."""
+    """A fitted candidate: each member's calibrator, then the head, if it has one."""
 
     candidate: Candidate
     calibrators: tuple[Calibrator, ...]
-    pool: Pool | None
+    head: Head | None
 
     def apply(self, evidence: np.ndarray, task: Task) -> np.ndarray:
         """(S, n, k) evidence of all sources -> (n, k) fused evidence; rows without a member NaN."""
@@ -65,53 +64,60 @@ class Combiner:
             calibrator.apply(evidence[s], task)
             for s, calibrator in zip(self.candidate.members, self.calibrators, strict=True)
         ]
-        return members[0] if self.pool is None else self.pool.apply(np.stack(members), task)
+        return members[0] if self.head is None else self.head.apply(np.stack(members), task)
 
 
 def list_candidates(
-    sources: tuple[str, ...], shape: tuple[int, int], *, calibration: str = "auto"
+    sources: tuple[str, ...], shape: tuple[int, int], config: FusionConfig
 ) -> list[Candidate]:
     """All candidates for these sources and (n, k) targets, simple ones first."""
-    n, k = shape
-    full = k <= MAX_MATRIX_LABELS and n >= MIN_ROWS_PER_LABEL * k
-    base = "temperature" if calibration == "auto" else calibration
+    automatic = config.calibration == "auto"
+    base = "temperature" if automatic else config.calibration
     found = [Candidate(name, "source", (s,), calibrator=base) for s, name in enumerate(sources)]
-    if calibration == "auto":
+    if automatic:
         found += [
             Candidate(f"{name} + {calibrator}", "calibrated", (s,), calibrator)
             for s, name in enumerate(sources)
-            for calibrator in candidate_calibrators(n)
-            if calibrator != base and (full or calibrator != "matrix")
+            for calibrator in candidate_calibrators(shape[0])
+            if calibrator != base and (matrix_pays(shape) or calibrator != "matrix")
         ]
     for size in range(2, len(sources) + 1):
         for members in combinations(range(len(sources)), size):
-            found += _pools(sources, members, base, full)
+            found += _combined(sources, members, base, shape, config)
     return found
 
 
-def _pools(
-    sources: tuple[str, ...], members: tuple[int, ...], base: str, full: bool
+def _combined(
+    sources: tuple[str, ...],
+    members: tuple[int, ...],
+    base: str,
+    shape: tuple[int, int],
+    config: FusionConfig,
 ) -> list[Candidate]:
     names = " + ".join(sources[s] for s in members)
     return [
-        Candidate(_pool_name(kind, names, form), kind, members, base, form)
-        for kind, forms in POOL_FORMS.items()
-        for form in forms
-        if full or form.matrix != "full"
+        Candidate(_name(kind, names, form), kind, members, about.calibrator or base, form)
+        for kind, about in KINDS.items()
+        for form in about.forms(config)
+        if offered(kind, form, shape, config.method)
     ]
 
 
-def _pool_name(kind: str, names: str, form: PoolForm) -> str:
-    detail = f", ridge {form.ridge:g}" if len(POOL_FORMS[kind]) > 1 else ""
-    return f"{kind} ({names}{detail})"
+def _name(kind: str, names: str, form: Form | None) -> str:
+    # Of all kinds only the matrix pool comes in several forms.
+    if kind == "matrix_pool" and isinstance(form, PoolForm):
+        return f"{kind} ({names}, ridge {form.ridge:g})"
+    return f"{kind} ({names})"
 
 
 class Fitter:
-    """Fits candidates on one set of rows; calibrators are fitted once and shared by the pools."""
+    """Fits candidates on one set of rows; calibrators are fitted once and shared by the heads."""
 
-    def __init__(self, evidence: np.ndarray, targets: np.ndarray, task: Task) -> None:
+    def __init__(
+        self, evidence: np.ndarray, targets: np.ndarray, task: Task, seed: int = 0
+    ) -> None:
         """`evidence` (S, n, k) with missing rows NaN, `targets` (n, k)."""
-        self.evidence, self.targets, self.task = evidence, targets, task
+        self.evidence, self.targets, self.task, self.seed = evidence, targets, task, seed
         self.present = evidence_present(evidence)
         self._calibrators: dict[tuple[str, int], Calibrator] = {}
 
@@ -128,7 +134,7 @@ class Fitter:
     def fit(self, candidate: Candidate, near: Combiner | None = None) -> Combiner:
         """Fit one candidate. `near` is a solution on similar rows: a start that saves time."""
         calibrators = tuple(self.calibrator(candidate.calibrator, s) for s in candidate.members)
-        if candidate.form is None:
+        if candidate.kind not in KINDS:
             return Combiner(candidate, calibrators, None)
         rows = self.present[list(candidate.members)].all(axis=0)
         calibrated = np.stack(
@@ -137,19 +143,22 @@ class Fitter:
                 for s, calibrator in zip(candidate.members, calibrators, strict=True)
             ]
         )
-        pool = fit_pool(
-            calibrated, self.targets[rows], self.task, candidate.form, start=near and near.pool
+        head = fit_head(
+            candidate.kind,
+            candidate.form,
+            calibrated,
+            self.targets[rows],
+            self.task,
+            start=near and near.head,
+            seed=self.seed,
         )
-        return Combiner(candidate, calibrators, pool)
+        return Combiner(candidate, calibrators, head)
 
 
 def combiner_state(combiner: Combiner) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """JSON-ready description and named arrays of a fitted combiner."""
-    arrays = (
-        {f"pool.{key}": value for key, value in vars(combiner.pool).items()}
-        if combiner.pool
-        else {}
-    )
+    head = head_arrays(combiner.head) if combiner.head else {}
+    arrays = {f"pool.{key}": value for key, value in head.items()}
     names = []
     for i, calibrator in enumerate(combiner.calibrators):
         state = calibrator.state()
@@ -160,15 +169,16 @@ def combiner_state(combiner: Combiner) -> tuple[dict[str, Any], dict[str, np.nda
 
 def combiner_from_state(spec: dict[str, Any], arrays: dict[str, np.ndarray]) -> Combiner:
     """Inverse of `combiner_state`."""
-    form = PoolForm(**spec["form"]) if spec["form"] else None
-    candidate = Candidate(
-        spec["name"], spec["kind"], tuple(spec["members"]), spec["calibrator"], form
-    )
+    kind = spec["kind"]
+    form = form_from_state(kind, spec["form"])
+    candidate = Candidate(spec["name"], kind, tuple(spec["members"]), spec["calibrator"], form)
     calibrators = tuple(
         calibrator_from_state({"name": name} | arrays_under(arrays, f"calibrator{i}."))
         for i, name in enumerate(spec["calibrators"])
     )
-    return Combiner(candidate, calibrators, Pool(**arrays_under(arrays, "pool.")) if form else None)
+    own = arrays_under(arrays, "pool.")
+    head = head_from_arrays(kind, own) if kind in KINDS else None
+    return Combiner(candidate, calibrators, head)
 
 
 def arrays_under(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
@@ -197,6 +207,7 @@ def cross_validate(
     task: Task,
     folds: np.ndarray,
     fitted: list[Combiner],
+    seed: int = 0,
 ) -> CrossValidated:
     """Repeated cross-validation of every candidate on the same folds.
 
@@ -204,6 +215,7 @@ def cross_validate(
         evidence: (S, n, k); missing rows NaN.
         folds: (R, n) fold number of each row in each repeat.
         fitted: the candidates fitted on all rows, as starting points.
+        seed: of the networks among them.
     """
     shape = (len(candidates), *targets.shape)
     fused = np.zeros(shape)
@@ -211,7 +223,7 @@ def cross_validate(
     for repeat in folds:
         for fold in np.unique(repeat):
             inside, outside = repeat != fold, repeat == fold
-            fitter = Fitter(evidence[:, inside], targets[inside], task)
+            fitter = Fitter(evidence[:, inside], targets[inside], task, seed)
             for c, candidate in enumerate(candidates):
                 z = fitter.fit(candidate, fitted[c]).apply(evidence[:, outside], task)
                 fused[c, outside] += z

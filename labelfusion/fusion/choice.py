@@ -217,7 +217,14 @@ def _without_comparison(
     ]
     scored = [c for c in singles if seen[c].sum() >= MIN_COMPARED_ROWS]
     why = f"Only {rows} labelled rows have all of {', '.join(names)}"
-    if scored:
+    asked = [
+        c
+        for c, cand in enumerate(cv.candidates)
+        if method == cand.name or (cand.kind == method and cand.members == subset)
+    ]
+    if asked:
+        chosen, reason = asked[0], f"{why}, but it was asked for by name: {method}"
+    elif scored:
         chosen = min(scored, key=lambda c: cv.losses[c, seen[c]].mean())
         reason = f"{why}: the source with the lowest log-loss on its own rows"
     else:

@@ -19,7 +19,6 @@ from labelfusion.config import FusionConfig
 from labelfusion.data import make_folds
 from labelfusion.errors import ConfigError, InputError
 from labelfusion.fusion.candidates import (
-    METHODS,
     Combiner,
     CrossValidated,
     Fitter,
@@ -29,6 +28,7 @@ from labelfusion.fusion.candidates import (
 from labelfusion.fusion.choice import Choice, choose
 from labelfusion.fusion.contributions import shapley
 from labelfusion.fusion.decisions import DecisionRule, default_rule, learn_rule
+from labelfusion.fusion.heads import METHODS
 from labelfusion.fusion.inputs import check, check_shape, default_space, indicators, named
 from labelfusion.fusion.persistence import SubsetModel, average, read_models, write_models
 from labelfusion.tasks import evidence_present, signal_evidence, task_for
@@ -96,6 +96,12 @@ class FusionModel:
     def choices(self) -> dict[tuple[str, ...], Choice]:
         """The choice of every subset of the sources."""
         return {model.choice.sources: model.choice for model in self._subsets.values()}
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The sources that decide rows on which every source is present."""
+        members = self._subsets[tuple(range(len(self.sources)))].members
+        return tuple(self.sources[s] for s in members)
 
     @property
     def rule(self) -> DecisionRule:
@@ -238,10 +244,11 @@ def _fit(
             expected=" | ".join((*METHODS, *sources)),
         )
     evidence = np.stack([signal_evidence(task, s) for s in signals.values()])
-    candidates = list_candidates(sources, y.shape, calibration=config.calibration)
-    fitter = Fitter(evidence, y, task)
+    candidates = list_candidates(sources, (len(y), len(space)), config)
+    fitter = Fitter(evidence, y, task, seed)
     fitted = [fitter.fit(candidate) for candidate in candidates]
-    cv = cross_validate(candidates, evidence, y, task, _folds(y, space, config, seed), fitted)
+    folds = _folds(y, space, config, seed)
+    cv = cross_validate(candidates, evidence, y, task, folds, fitted, seed)
     build = _Builder(fitted, cv, y, space, sources, config)
     subsets = {
         subset: build.subset(subset)
