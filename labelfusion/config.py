@@ -306,7 +306,12 @@ class RunConfig(_Section):
     @property
     def dear_source_names(self) -> list[str]:
         """The sources that say nothing of a text before an LLM is asked about it."""
-        return [entry.name for entry in self.llm] + (["joint"] if self.ml.joint else [])
+        return self.llm_names + (["joint"] if self.ml.joint else [])
+
+    @property
+    def llm_names(self) -> list[str]:
+        """The names of the LLM sources."""
+        return [entry.name for entry in self.llm]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
