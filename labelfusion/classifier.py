@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from labelfusion.config import LLMConfig, RunConfig
-from labelfusion.encoders import Encoder, load_encoder
+from labelfusion.encoders import Encoder, JointEncoder, LLMEvidence, load_encoder
+from labelfusion.encoders.joint import SOURCE as JOINT_SOURCE
+from labelfusion.encoders.joint import as_signal
 from labelfusion.errors import RunError
 from labelfusion.evaluation.frontier import margins
+from labelfusion.fusion.inputs import check_shape
 from labelfusion.fusion.model import FusionModel
 from labelfusion.fusion.routing import Override, RoutingPolicy, always, overridden
 from labelfusion.llm import ScoringContext, score_rows
@@ -86,12 +89,16 @@ class FusedClassifier:
     ) -> Prediction:
         """Label n texts. LLM sources that are not in `signals` are missing on every row.
 
-        The encoder's signal is computed unless `signals` has it.
+        The encoder's signal is computed unless `signals` has it, and so is the joint one of a
+        jointly trained encoder: here, because it needs the LLM signals.
         Raises InputError for a signal of an unknown source or of other rows.
         """
         signals = dict(signals or {})
         if ML_SOURCE not in signals:
             signals |= self.encode(rows, on_event)
+        encoder = self.encoder
+        if isinstance(encoder, JointEncoder) and JOINT_SOURCE not in signals:
+            signals[JOINT_SOURCE] = joint_signal(encoder, rows, signals, on_event)
         return self._fused(len(rows), signals, contributions)
 
     def _fused(
@@ -151,11 +158,39 @@ SPACE_FILE, ENCODER_FOLDER = "label_space.json", "encoder"
 
 def ml_signal(encoder: Encoder, rows: Rows, on_event: OnEvent = ignore_event) -> Signal:
     """The encoder's logits; a row without text is missing."""
-    present = np.array([bool(text.strip()) for text in rows.texts], dtype=bool)
-    logits = encoder.logits([text for text in rows.texts if text.strip()], on_event)
+    present, texts = _with_text(rows)
+    logits = encoder.logits(texts, on_event)
     scores = np.full((len(rows), logits.shape[1]), np.nan)
     scores[present] = logits
     return Signal(ML_SOURCE, scores, "logits", present, encoder.origin)
+
+
+def joint_signal(
+    encoder: JointEncoder,
+    rows: Rows,
+    signals: Mapping[str, Signal],
+    on_event: OnEvent = ignore_event,
+) -> Signal:
+    """The joint logits; a row without text, or without a score of any LLM source, is missing.
+
+    Raises InputError for an LLM signal of other rows or labels.
+    """
+    n, k = len(rows), len(encoder.space)
+    used = {name: signals[name] for name in encoder.sources if name in signals}
+    for signal in used.values():
+        check_shape(signal, n, k)
+    evidence = LLMEvidence.of(used, encoder.sources, n, encoder.space)
+    present, texts = _with_text(rows)
+    scores = np.full((n, k), np.nan)
+    if evidence.any_present.any():
+        scores[present] = encoder.joint_logits(texts, evidence.take(present), on_event)
+    return as_signal(encoder, scores, present & evidence.any_present)
+
+
+def _with_text(rows: Rows) -> tuple[np.ndarray, list[str]]:
+    """(n,) bool of the rows that have a text, and those texts."""
+    present = np.array([bool(text.strip()) for text in rows.texts], dtype=bool)
+    return present, [text for text in rows.texts if text.strip()]
 
 
 def score_llm(

@@ -100,10 +100,13 @@ class MLConfig(_Section):
     """The encoder side. `encoder: none` runs on LLM scores alone.
 
     `fine_tune` trains the transformer too, as `training` says; without it only a head is trained.
+    `joint` trains it together with an MLP that reads the LLM scores of the same text, which makes
+    one more source, "joint".
     """
 
     encoder: str = "minilm"
     fine_tune: bool = False
+    joint: bool = False
     folds: int = Field(default=5, ge=2, le=20)
     c: float | Literal["auto"] = "auto"
     batch_size: int = Field(default=32, ge=1)
@@ -117,6 +120,11 @@ class MLConfig(_Section):
             raise ValueError(
                 f"encoder {self.encoder} cannot be fine-tuned: name a transformer (minilm, a "
                 "folder or a hub id), or set fine_tune: false"
+            )
+        if self.joint and not self.fine_tune:
+            raise ValueError(
+                "joint trains the transformer together with the LLM scores: set fine_tune: true "
+                "too, or joint: false"
             )
         return self
 
@@ -284,8 +292,16 @@ class RunConfig(_Section):
             )
         if not names:
             raise ValueError("there is no source: set ml.encoder or add an llm entry")
+        if self.ml.joint and not self.llm:
+            raise ValueError(
+                "ml.joint reads LLM scores, and there is no LLM source: add an llm entry, or set "
+                "ml.joint: false"
+            )
         if len(names) > 4:
-            raise ValueError(f"at most 4 sources can be fused, found {len(names)}")
+            raise ValueError(
+                f"at most 4 sources can be fused, found {len(names)} ({', '.join(names)}): remove "
+                f"an llm entry{', or set ml.joint: false' if self.ml.joint else ''}"
+            )
         if self.ml.encoder == "none" and self.routing.policy != "always":
             raise ValueError(
                 f"routing.policy {self.routing.policy} goes by the encoder's margin: set ml.encoder"
@@ -300,7 +316,17 @@ class RunConfig(_Section):
     @property
     def source_names(self) -> list[str]:
         """The sources of the fusion, the encoder ("ml") first."""
-        return (["ml"] if self.ml.encoder != "none" else []) + [entry.name for entry in self.llm]
+        return (["ml"] if self.ml.encoder != "none" else []) + self.dear_source_names
+
+    @property
+    def dear_source_names(self) -> list[str]:
+        """The sources that say nothing of a text before an LLM is asked about it."""
+        return self.llm_names + (["joint"] if self.ml.joint else [])
+
+    @property
+    def llm_names(self) -> list[str]:
+        """The names of the LLM sources."""
+        return [entry.name for entry in self.llm]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:

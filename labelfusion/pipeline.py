@@ -6,17 +6,34 @@ tells `on_event` what happens, and takes from `store` what an interrupted run al
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from labelfusion.classifier import ML_SOURCE, FusedClassifier, ml_signal, scattered, score_llm
-from labelfusion.config import LLMConfig, RunConfig
+from labelfusion.classifier import (
+    JOINT_SOURCE,
+    ML_SOURCE,
+    FusedClassifier,
+    joint_signal,
+    ml_signal,
+    scattered,
+    score_llm,
+)
+from labelfusion.config import RunConfig
 from labelfusion.data import Finding, find_problems, load_dataset, make_split
-from labelfusion.encoders import Encoder, cross_fit, cross_fit_folds, make_encoder
+from labelfusion.encoders import (
+    Encoder,
+    JointEncoder,
+    LLMEvidence,
+    cross_fit,
+    cross_fit_folds,
+    cross_fit_jointly,
+    make_encoder,
+)
 from labelfusion.evaluation.intervals import SystemOutput
 from labelfusion.evaluation.metrics import probability_metrics
 from labelfusion.evaluation.report import FUSION, build_report
@@ -28,6 +45,7 @@ from labelfusion.fusion.routing import fit_routing, tested
 from labelfusion.llm import ScoringContext, TrainingTexts, asks, check_entry
 from labelfusion.tasks import signal_evidence, task_for
 from labelfusion.types import (
+    STAGES,
     Dataset,
     Event,
     OnEvent,
@@ -113,7 +131,7 @@ def fit(
     on_event(Event("split", "start", "Dividing the labelled rows"))
     split = make_split(dataset, config.data, config.seed)
     findings = find_problems(dataset, split)
-    on_event(_split_done(split, findings))
+    on_event(_split_done(split, findings, config))
     store = {} if store is None else store
     encoder, folds, signals = make_signals(
         dataset, split, config, on_event, store, cache_dir, context
@@ -153,28 +171,98 @@ def make_signals(
     cache_dir: Path | None,
     context: ScoringContext | None = None,
 ) -> tuple[Encoder | None, np.ndarray, dict[str, Signal]]:
-    """The final encoder, the folds of the training rows, and every source's signal."""
+    """The final encoder, the folds of the training rows, and every source's signal.
+
+    An encoder that reads LLM scores is trained after the LLM sources have been asked.
+    """
     targets = dataset.targets[split.train]
     folds = cross_fit_folds(config.ml, targets, dataset.space, config.seed)
-    signals: dict[str, Signal] = {}
+    made = _Made(dataset, split, config, on_event, store)
     encoder = None
-    if config.ml.encoder != "none":
+    if config.ml.joint:
+        made.llm(context)
+        encoder = made.joint(folds, cache_dir)
+    else:
+        if config.ml.encoder != "none":
+            encoder = made.ml(folds, cache_dir)
+        made.llm(context)
+    return encoder, folds, {name: store[name] for name in config.source_names}
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Signals, made where `store` does not have them."""
+
+    dataset: Dataset
+    split: Split
+    config: RunConfig
+    on_event: OnEvent
+    store: SignalStore
+
+    def llm(self, context: ScoringContext | None) -> None:
+        used, training = scored_rows(self.split), training_texts(self.dataset, self.split)
+        lent = replace(context or ScoringContext(), training=training)
+        ask = partial(score_llm, rows=rows_at(self.dataset, used), space=self.dataset.space)
+        for entry in self.config.llm:
+            if entry.name not in self.store:
+                scored = ask(entry, config=self.config, on_event=self.on_event, context=lent)
+                self.store[entry.name] = scattered([(used, scored)], len(self.dataset))
+
+    def ml(self, folds: np.ndarray, cache_dir: Path | None) -> Encoder:
+        """The encoder trained on all training rows."""
+        config, space, told = self.config, self.dataset.space, self.on_event
 
         def make() -> Encoder:
-            return make_encoder(config.ml, dataset.space, seed=config.seed, cache_dir=cache_dir)
+            return make_encoder(config.ml, space, seed=config.seed, cache_dir=cache_dir)
 
-        encoder = make()
-        if ML_SOURCE not in store:
-            store[ML_SOURCE] = _ml_signal(make, encoder, dataset, split, folds, on_event)
+        encoder, n = make(), len(self.split.train)
+        known = (rows_at(self.dataset, self.split.train).texts, self._targets)
+        if ML_SOURCE in self.store:
+            encoder.fit(*known, told)
+            return encoder
+        told(Event("ml", "start", "Training the encoder", 0, n, "texts"))
+        out_of_fold = cross_fit(make, *known, folds, told)
+        encoder.fit(*known, told)
+        self.store[ML_SOURCE] = self._with_test_rows(out_of_fold, encoder)
+        told(Event("ml", "done", out_of_fold.origin, n, n, "texts"))
+        return encoder
+
+    def joint(self, folds: np.ndarray, cache_dir: Path | None) -> JointEncoder:
+        """The same, trained on the LLM signals too: one training gives two sources."""
+        config, told, n = self.config, self.on_event, len(self.split.train)
+        space = self.dataset.space
+
+        def make() -> JointEncoder:
+            return JointEncoder(config.ml, space, seed=config.seed, cache_dir=cache_dir)
+
+        told(Event("ml", "start", "Training encoder and FusionMLP together", 0, n, "texts"))
+        train, encoder = self.split.train, make()
+        evidence = LLMEvidence.of(self._llm_at(train), config.llm_names, n, space)
+        known = (rows_at(self.dataset, train).texts, self._targets, evidence)
+        made = {ML_SOURCE, JOINT_SOURCE} <= set(self.store)
+        out_of_fold = () if made else cross_fit_jointly(make, *known, folds, told)
+        encoder.fit_joint(*known, told)
+        for signal in out_of_fold:
+            self.store[signal.source] = self._with_test_rows(signal, encoder)
+        told(Event("ml", "done", encoder.joint_origin, n, n, "texts"))
+        return encoder
+
+    @property
+    def _targets(self) -> np.ndarray:
+        return self.dataset.targets[self.split.train]
+
+    def _llm_at(self, rows: np.ndarray) -> dict[str, Signal]:
+        return {name: self.store[name].take(rows) for name in self.config.llm_names}
+
+    def _with_test_rows(self, signal: Signal, encoder: Encoder) -> Signal:
+        """The out-of-fold signal of the training rows with that of the test rows, by `encoder`."""
+        test = self.split.test
+        rows, told = rows_at(self.dataset, test), self.on_event
+        if signal.source == JOINT_SOURCE and isinstance(encoder, JointEncoder):
+            on_test = joint_signal(encoder, rows, self._llm_at(test), told)
         else:
-            _fit_encoder(encoder, dataset, split, on_event)
-        signals[ML_SOURCE] = store[ML_SOURCE]
-    lent = replace(context or ScoringContext(), training=training_texts(dataset, split))
-    for entry in config.llm:
-        if entry.name not in store:
-            store[entry.name] = _llm_signal(entry, dataset, split, config, on_event, lent)
-        signals[entry.name] = store[entry.name]
-    return encoder, folds, signals
+            on_test = ml_signal(encoder, rows, told)
+        return scattered([(self.split.train, signal), (test, on_test)], len(self.dataset))
 
 
 def fit_fusion(
@@ -198,29 +286,6 @@ def fit_fusion(
     return fusion
 
 
-def _ml_signal(
-    make: Callable[[], Encoder],
-    encoder: Encoder,
-    dataset: Dataset,
-    split: Split,
-    folds: np.ndarray,
-    on_event: OnEvent,
-) -> Signal:
-    """Out of fold on the training rows; on the test rows by `encoder`, which is fitted here."""
-    n = len(split.train)
-    on_event(Event("ml", "start", "Training the encoder", 0, n, "texts"))
-    train = rows_at(dataset, split.train)
-    out_of_fold = cross_fit(make, train.texts, dataset.targets[split.train], folds, on_event)
-    _fit_encoder(encoder, dataset, split, on_event)
-    on_test = ml_signal(encoder, rows_at(dataset, split.test), on_event)
-    on_event(Event("ml", "done", out_of_fold.origin, n, n, "texts"))
-    return scattered([(split.train, out_of_fold), (split.test, on_test)], len(dataset))
-
-
-def _fit_encoder(encoder: Encoder, dataset: Dataset, split: Split, on_event: OnEvent) -> None:
-    encoder.fit(rows_at(dataset, split.train).texts, dataset.targets[split.train], on_event)
-
-
 def scored_rows(split: Split) -> np.ndarray:
     """Positions of the rows that every LLM source scores, in the order they are asked about."""
     return np.concatenate([split.train, split.test])
@@ -232,32 +297,26 @@ def training_texts(dataset: Dataset, split: Split) -> TrainingTexts:
     return TrainingTexts(rows.ids, rows.texts, dataset.targets[split.train])
 
 
-def _llm_signal(
-    entry: LLMConfig,
-    dataset: Dataset,
-    split: Split,
-    config: RunConfig,
-    on_event: OnEvent,
-    context: ScoringContext,
-) -> Signal:
-    used = scored_rows(split)
-    rows = rows_at(dataset, used)
-    scored = score_llm(entry, rows, dataset.space, config, on_event, context=context)
-    return scattered([(used, scored)], len(dataset))
-
-
 def rows_at(dataset: Dataset, positions: np.ndarray) -> Rows:
     """The rows at integer positions, in that order."""
     return Rows(ids=dataset.ids[positions].tolist(), texts=[dataset.texts[i] for i in positions])
 
 
-def _split_done(split: Split, findings: list[Finding]) -> Event:
+def _split_done(split: Split, findings: list[Finding], config: RunConfig) -> Event:
+    counts = {"train": len(split.train), "test": len(split.test), "findings": len(findings)}
     return Event(
         "split",
         "done",
         f"{len(split.train)} training rows, {len(split.test)} test rows",
-        data={"train": len(split.train), "test": len(split.test), "findings": len(findings)},
+        data=counts | {"stages": _stages(config)},
     )
+
+
+def _stages(config: RunConfig) -> list[str]:
+    """The stages in the order of this run: a joint encoder is trained on what the LLMs said."""
+    order = [stage for stage in STAGES if stage != "ml"]
+    order.insert(order.index("llm") + config.ml.joint, "ml")
+    return order
 
 
 def _report(

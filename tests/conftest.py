@@ -1,4 +1,4 @@
-"""Fixtures of the tests that drive the app in a real browser."""
+"""Fixtures of the tests that drive the app in a real browser, and of those that fine-tune."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from labelfusion.config import MLConfig
+from labelfusion.encoders import make_encoder
+from labelfusion.encoders.finetuned import FineTunedEncoder
 from scripts.screenshots import ARGUMENTS, CHROMIUM, ROOT, served_app
 from tests.browser import DRAW_MS
+from tests.fine_tuning import SPACE
+from tests.tiny_transformer import write_tiny_transformer
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +50,43 @@ def small_csv(tmp_path_factory) -> Path:
     tickets = pd.read_csv(ROOT / "sample_data" / "tickets.csv")
     tickets[tickets["label"].isin(["billing", "delivery"])].to_csv(path, index=False)
     return path
+
+
+@pytest.fixture(scope="module")
+def one_torch_thread() -> Iterator[None]:
+    """Small matrices are no faster on several threads, and sums come out alike on one."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """A folder with a transformer of a few kilobytes."""
+    return write_tiny_transformer(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def tiny_encoder(tiny):
+    """Makes an encoder of the tiny model; keywords are settings of its training."""
+
+    def make(
+        cache_dir: Path | None = None,
+        space=SPACE,
+        seed=0,
+        folder=tiny,
+        batch_size=4,
+        joint=False,
+        **training,
+    ) -> FineTunedEncoder:
+        ml = {"encoder": str(folder), "fine_tune": True, "joint": joint, "c": 1.0}
+        training = {"learning_rate": 1e-3, "epochs": 3} | training
+        config = MLConfig.model_validate(ml | {"batch_size": batch_size, "training": training})
+        made = make_encoder(config, space, seed=seed, cache_dir=cache_dir)
+        assert isinstance(made, FineTunedEncoder)
+        return made
+
+    return make

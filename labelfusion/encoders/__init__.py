@@ -4,6 +4,8 @@
     frozen.py           frozen sentence encoder + logistic head (the default)
     tfidf.py            words and characters + logistic head
     finetuned.py        a transformer trained whole, with its head
+    joint.py            the same, trained together with an MLP that reads LLM scores too
+    fusion_mlp.py       that MLP
     head.py             the logistic head
     pretrained.py       transformers on disk or hub: found, checked, loaded
     embeddings.py       texts -> vectors, each text once
@@ -26,7 +28,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labelfusion.config import MLConfig
-from labelfusion.encoders import finetuned, storage, tfidf
+from labelfusion.encoders import finetuned, joint, storage, tfidf
 from labelfusion.encoders.base import (
     NEVER_HELD_OUT,
     Encoder,
@@ -36,6 +38,8 @@ from labelfusion.encoders.base import (
 )
 from labelfusion.encoders.finetuned import FineTunedEncoder
 from labelfusion.encoders.frozen import FrozenEncoder
+from labelfusion.encoders.fusion_mlp import LLMEvidence
+from labelfusion.encoders.joint import JointEncoder, cross_fit_jointly
 from labelfusion.encoders.tfidf import TfidfEncoder
 from labelfusion.encoders.training_cost import TrainingCost, training_cost
 from labelfusion.errors import ConfigError
@@ -44,10 +48,13 @@ from labelfusion.types import LabelSpace
 __all__ = [
     "NEVER_HELD_OUT",
     "Encoder",
+    "JointEncoder",
+    "LLMEvidence",
     "Prepares",
     "TrainingCost",
     "cross_fit",
     "cross_fit_folds",
+    "cross_fit_jointly",
     "load_encoder",
     "make_encoder",
     "training_cost",
@@ -59,7 +66,8 @@ def make_encoder(
 ) -> Encoder:
     """A new encoder: "tfidf", or a transformer ("minilm", a folder, a hub id).
 
-    The transformer is frozen under a trained head, or with `fine_tune` trained whole.
+    The transformer is frozen under a trained head, or with `fine_tune` trained whole; with `joint`
+    it is a `JointEncoder`, which can be trained on LLM scores too.
 
     Args:
         config: the `ml` section.
@@ -76,6 +84,8 @@ def make_encoder(
         raise ConfigError("There is no encoder to train", where="ml.encoder", found="none")
     if config.encoder == "tfidf":
         return TfidfEncoder(config, space, seed=seed)
+    if config.joint:
+        return JointEncoder(config, space, seed=seed, cache_dir=cache_dir)
     if config.fine_tune:
         return FineTunedEncoder(config, space, seed=seed, cache_dir=cache_dir)
     return FrozenEncoder(config, space, seed=seed, cache_dir=cache_dir)
@@ -90,6 +100,8 @@ def load_encoder(folder: Path, space: LabelSpace, *, cache_dir: Path | None) -> 
     stored = storage.read(Path(folder), space)
     if stored.backbone == tfidf.BACKBONE:
         return TfidfEncoder.restore(stored, space)
+    if stored.backbone == joint.BACKBONE:
+        return JointEncoder.restore(stored, space, Path(folder), cache_dir)
     if stored.backbone == finetuned.BACKBONE:
         return FineTunedEncoder.restore(stored, space, Path(folder), cache_dir)
     return FrozenEncoder.restore(stored, space, cache_dir)

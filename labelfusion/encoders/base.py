@@ -113,20 +113,43 @@ def cross_fit(
     Raises:
         InputError: the lengths differ, or a fold would leave no rows to train on.
     """
-    numbers = _fold_numbers(texts, targets, folds)
+    check_folds(texts, targets, folds)
     encoder = make()
     if isinstance(encoder, Prepares):
         encoder.prepare(texts, on_event)
-    scores, present = np.full(targets.shape, np.nan), folds != NEVER_HELD_OUT
+
+    def score(rest: np.ndarray, held_out: np.ndarray, told: OnEvent) -> np.ndarray:
+        return _scored(make(), take(texts, rest), targets[rest], take(texts, held_out), told)
+
+    scores = scores_by_fold(folds, targets.shape[1], score, on_event)
+    return Signal("ml", scores, "logits", folds != NEVER_HELD_OUT, encoder.origin)
+
+
+def scores_by_fold(
+    folds: np.ndarray,
+    n_columns: int,
+    score: Callable[[np.ndarray, np.ndarray, OnEvent], np.ndarray],
+    on_event: OnEvent,
+) -> np.ndarray:
+    """(n, n_columns) scores of each row by what was trained on the other folds; else NaN.
+
+    Args:
+        folds: (n,) fold number of each row, or NEVER_HELD_OUT.
+        score: given (n,) bool of the rows to train on, (n,) bool of the m rows held out, and whom
+            to tell, returns (m, n_columns). It is called once a fold.
+        on_event: told of each fold done, in texts.
+
+    Raises InputError if a fold would leave no rows to train on.
+    """
+    numbers, scores = _fold_numbers(folds), np.full((len(folds), n_columns), np.nan)
+    total = int((folds != NEVER_HELD_OUT).sum())
     for i, number in enumerate(numbers, start=1):
         held_out = folds == number
         told = _prefixed(on_event, f"Fold {i} of {len(numbers)}: " if len(numbers) > 1 else "")
-        rest = _take(texts, ~held_out)
-        encoder = make()
-        scores[held_out] = _scored(encoder, rest, targets[~held_out], _take(texts, held_out), told)
-        done, total = int(np.isin(folds, numbers[:i]).sum()), int(present.sum())
+        scores[held_out] = score(~held_out, held_out, told)
+        done = int(np.isin(folds, numbers[:i]).sum())
         on_event(Event("ml", "progress", "Scored out of fold", done, total, "texts"))
-    return Signal("ml", scores, "logits", present, encoder.origin)
+    return scores
 
 
 def _scored(
@@ -146,21 +169,27 @@ def _prefixed(on_event: OnEvent, prefix: str) -> OnEvent:
     return lambda event: on_event(replace(event, message=prefix + event.message))
 
 
-def _fold_numbers(texts: Sequence[str], targets: np.ndarray, folds: np.ndarray) -> np.ndarray:
+def check_folds(texts: Sequence[str], targets: np.ndarray, folds: np.ndarray) -> None:
+    """Raises InputError unless every text has targets and a fold, and no fold is all there is."""
     if not len(texts) == len(targets) == len(folds):
         raise InputError(
             "Texts, targets and folds differ in length",
             found=f"{len(texts)}, {len(targets)} and {len(folds)}",
         )
+    _fold_numbers(folds)
+
+
+def _fold_numbers(folds: np.ndarray) -> np.ndarray:
     numbers = np.unique(folds[folds != NEVER_HELD_OUT])
     if len(numbers) == 0 or (folds == numbers[0]).all():
         raise InputError(
             "Cross-fitting needs rows in at least two folds",
-            found=f"{len(texts)} rows in {len(numbers)} fold(s)",
+            found=f"{len(folds)} rows in {len(numbers)} fold(s)",
             remedy="Label more rows",
         )
     return numbers
 
 
-def _take(texts: Sequence[str], chosen: np.ndarray) -> list[str]:
+def take(texts: Sequence[str], chosen: np.ndarray) -> list[str]:
+    """The texts at which `chosen`, (n,) bool, is true."""
     return [text for text, wanted in zip(texts, chosen, strict=True) if wanted]

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -105,18 +105,27 @@ class FineTunedEncoder:
         on_event: OnEvent = ignore_event,
     ) -> np.ndarray:
         """(m, k) logits of `held_out` after a training on `texts`; remembered by content."""
-        shape = (len(held_out), len(self.space))
+
+        def score() -> np.ndarray:
+            self._fit(texts, targets, on_event, n_total=len(texts) + len(held_out))
+            return self.logits(held_out, on_event)
+
+        key = hashed(b"held out", self._key(texts, targets).encode(), packed(held_out))
+        return self._remembered(key, score, len(held_out), on_event)
+
+    def _remembered(
+        self, key: str, score: Callable[[], np.ndarray], n: int, on_event: OnEvent
+    ) -> np.ndarray:
+        """What `score` returns, (n, …) after a training, or returned for the same key before."""
         cache = shared_cache(self._cache_dir)
-        key = _hash(b"held out", self._key(texts, targets).encode(), _packed(held_out))
         known = cache.get_many([key]).get(key)
         if known is not None:
             on_event(Event("ml", "note", "Scores taken from an earlier training on the same texts"))
-            return np.frombuffer(known).reshape(shape)
-        self._fit(texts, targets, on_event, n_total=len(texts) + len(held_out))
-        logits = self.logits(held_out, on_event)
-        cache.put_many({key: np.ascontiguousarray(logits).tobytes()})
+            return np.frombuffer(known).reshape(n, -1)
+        scores = score()
+        cache.put_many({key: np.ascontiguousarray(scores).tobytes()})
         self._forget_checkpoint()
-        return logits
+        return scores
 
     def _fit(
         self,
@@ -137,11 +146,16 @@ class FineTunedEncoder:
         if not probe.fitted.any():
             self.head = probe
             return
-        learner = self._learner(backbone, probe, tokens, targets, micro)
+        rows = self._training_rows(tokens, targets[:, probe.fitted])
+        learner = self._learner(backbone, probe, rows, micro)
         plan = self._plan(train, validation, n_total)
         self.progress = Training(learner, plan, self._checkpoint, on_event).run()
+        self._take_over(probe, learner.head_arrays())
+
+    def _take_over(self, probe: LogisticHead, trained: Mapping[str, np.ndarray]) -> None:
+        """Labels without rows of both kinds keep their prior."""
         weights, bias = probe.weights.copy(), probe.bias.copy()
-        weights[:, probe.fitted], bias[probe.fitted] = learner.head()
+        weights[:, probe.fitted], bias[probe.fitted] = trained["weights"], trained["bias"]
         self.head = replace(probe, weights=weights, bias=bias)
 
     def _pretrained(self, cache_dir: Path | None) -> Pretrained:
@@ -179,24 +193,18 @@ class FineTunedEncoder:
             features.astype(float), targets, self._task, c=self.config.c, seed=self.seed
         )
 
-    def _learner(
-        self,
-        backbone: Backbone,
-        probe: LogisticHead,
-        tokens: Sequence[Sequence[int]],
-        targets: np.ndarray,
-        micro: MicroBatch,
-    ) -> Learner:
-        """Over the labels that have rows with and without them; the others keep their prior."""
-        training = self.config.training
-        rows = TrainingRows.weighted(
+    def _training_rows(self, tokens: Sequence[Sequence[int]], targets: np.ndarray) -> TrainingRows:
+        return TrainingRows.weighted(
             tokens,
-            targets[:, probe.fitted],
+            targets,
             multi_label=self.space.multi_label,
-            balanced=training.class_weights == "balanced",
+            balanced=self.config.training.class_weights == "balanced",
         )
-        head = (probe.weights[:, probe.fitted], probe.bias[probe.fitted])
-        return Learner(backbone, head, rows, training, micro)
+
+    def _learner(
+        self, backbone: Backbone, probe: LogisticHead, rows: TrainingRows, micro: MicroBatch
+    ) -> Learner:
+        return Learner(backbone, started_head(probe), rows, self.config.training, micro)
 
     def _plan(self, train: np.ndarray, validation: np.ndarray, n_total: int | None) -> Plan:
         training = self.config.training
@@ -226,19 +234,22 @@ class FineTunedEncoder:
         weights = folder / WEIGHTS_FOLDER
         backbone.network.save_pretrained(weights)
         backbone.tokenizer.save_pretrained(weights)
+        digest = describe(self.name, str(weights), weights, MemoryCache()).digest
+        storage.write(folder, self.space, self._stored(head, digest))
+        self._forget_checkpoint()
+
+    def _stored(self, head: LogisticHead, weights_digest: str) -> storage.Stored:
         details = {
             "model": self.name,
-            "weights_digest": describe(self.name, str(weights), weights, MemoryCache()).digest,
+            "weights_digest": weights_digest,
             "training": asdict(self.progress),
         }
-        stored = storage.Stored(BACKBONE, self.config, self.seed, head, details, {})
-        storage.write(folder, self.space, stored)
-        self._forget_checkpoint()
+        return storage.Stored(BACKBONE, self.config, self.seed, head, details, {})
 
     @classmethod
     def restore(
         cls, stored: storage.Stored, space: LabelSpace, folder: Path, cache_dir: Path | None
-    ) -> FineTunedEncoder:
+    ) -> Self:
         """Raises ModelError if the weights beside it are absent or not those that were saved."""
         weights, name = folder / WEIGHTS_FOLDER, stored.details["model"]
         model = describe(name, str(weights), weights, shared_cache(cache_dir))
@@ -278,7 +289,12 @@ class FineTunedEncoder:
             self.space.multi_label,
         ]
         rows = np.ascontiguousarray(targets, dtype=np.int8).tobytes()
-        return _hash(json.dumps(settings).encode(), _packed(texts), rows)
+        return hashed(json.dumps(settings).encode(), packed(texts), rows)
+
+
+def started_head(probe: LogisticHead) -> dict[str, np.ndarray]:
+    """What a learner's linear head begins as: that of the labels that were fitted."""
+    return {"weights": probe.weights[:, probe.fitted], "bias": probe.bias[probe.fitted]}
 
 
 def _telling(on_event: OnEvent, name: str, total: int) -> Callable[[int], None]:
@@ -286,10 +302,12 @@ def _telling(on_event: OnEvent, name: str, total: int) -> Callable[[int], None]:
     return lambda done: progress.tell(done, f"Embedding with {name}")
 
 
-def _packed(texts: Sequence[str]) -> bytes:
+def packed(texts: Sequence[str]) -> bytes:
+    """Texts as bytes to be hashed."""
     return json.dumps(list(texts)).encode()
 
 
-def _hash(*parts: bytes) -> str:
+def hashed(*parts: bytes) -> str:
+    """A key of parts, none of which can run into the next."""
     digests = b"".join(hashlib.sha256(part).digest() for part in parts)
     return hashlib.sha256(digests).hexdigest()

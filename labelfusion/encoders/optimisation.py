@@ -1,12 +1,12 @@
-"""Steps of AdamW on a transformer and a linear head together, each with its own learning rate.
+"""Steps of AdamW on a transformer and its head together, each with its own learning rate.
 
 Knows losses, gradients and memory. Does not know epochs, when to stop or what is kept. There is no
-nn.Module of our own: a head is two tensors, so that importing this loads no torch.
+nn.Module of our own: a head is some named tensors, so that importing this loads no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,14 +64,14 @@ class Learner:
     """A backbone and a head that learn.
 
     Attributes:
-        weights, bias: the head, (d, k) and (k,).
+        head: the head's tensors by name, "weights" (d, k) and "bias" (k,) among them.
         micro: texts that go through the network at once.
     """
 
     def __init__(
         self,
         backbone: Backbone,
-        head: tuple[np.ndarray, np.ndarray],
+        head: Mapping[str, np.ndarray],
         rows: TrainingRows,
         config: TrainingConfig,
         micro: MicroBatch,
@@ -80,10 +80,10 @@ class Learner:
 
         self.backbone, self.rows, self.micro = backbone, rows, micro
         device = backbone.device
-        self.weights, self.bias = (
-            torch.tensor(array, dtype=torch.float32, device=device).requires_grad_()
-            for array in head
-        )
+        self.head = {
+            name: torch.tensor(array, dtype=torch.float32, device=device).requires_grad_()
+            for name, array in head.items()
+        }
         self._targets = torch.tensor(rows.targets, dtype=torch.float32, device=device)
         self._row_weights = torch.tensor(rows.row_weights, dtype=torch.float32, device=device)
         self._positive = torch.tensor(rows.positive_weights, dtype=torch.float32, device=device)
@@ -104,7 +104,7 @@ class Learner:
         groups = [
             (matrices, config.learning_rate, config.weight_decay),
             (vectors, config.learning_rate, 0.0),
-            ([self.weights, self.bias], config.head_learning_rate, 0.0),
+            (list(self.head.values()), config.head_learning_rate, 0.0),
         ]
         self.optimizer = torch.optim.AdamW(
             [
@@ -162,11 +162,22 @@ class Learner:
         return total
 
     def _losses(self, rows: np.ndarray) -> torch.Tensor:
-        """(m,) negative log-likelihoods in nats."""
+        """(m,) losses in nats."""
+        return self._likelihood(self._text_logits(self._vectors(rows)), rows)
+
+    def _vectors(self, rows: np.ndarray) -> torch.Tensor:
+        """(m, d) pooled vectors."""
+        return self.backbone.pooled([self.rows.tokens[i] for i in rows])
+
+    def _text_logits(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(m, d) -> (m, k), of the linear head."""
+        return vectors @ self.head["weights"] + self.head["bias"]
+
+    def _likelihood(self, z: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        """(m, k) logits -> (m,) negative log-likelihoods in nats: cross-entropy, or binary."""
         import torch.nn.functional as F
 
-        vectors = self.backbone.pooled([self.rows.tokens[i] for i in rows])
-        z, y = vectors @ self.weights + self.bias, self._targets[rows]
+        y = self._targets[rows]
         if not self.rows.multi_label:
             return -(F.log_softmax(z, dim=1) * y).sum(dim=1)
         losses = F.binary_cross_entropy_with_logits(
@@ -174,10 +185,9 @@ class Learner:
         )
         return losses.sum(dim=1)
 
-    def head(self) -> tuple[np.ndarray, np.ndarray]:
-        """(d, k) weights and (k,) bias, float64."""
-        weights, bias = (t.detach().cpu().numpy().astype(float) for t in (self.weights, self.bias))
-        return weights, bias
+    def head_arrays(self) -> dict[str, np.ndarray]:
+        """The head's tensors, float64."""
+        return {name: t.detach().cpu().numpy().astype(float) for name, t in self.head.items()}
 
     def state(self) -> dict[str, torch.Tensor]:
         """A copy of all that training changes in the model, on the CPU."""
@@ -211,4 +221,4 @@ class Learner:
 
     def _named(self) -> dict[str, torch.Tensor]:
         network = {f"network.{name}": p for name, p in self.backbone.parameters()}
-        return network | {"head.weights": self.weights, "head.bias": self.bias}
+        return network | {f"head.{name}": tensor for name, tensor in self.head.items()}

@@ -109,7 +109,8 @@ def _data(report: Mapping[str, Any], data_info: Mapping[str, Any]) -> str:
 def _sources(
     config: Mapping[str, Any], report: Mapping[str, Any], origins: Mapping[str, str]
 ) -> str:
-    described = {"ml": f"encoder `{config['ml']['encoder']}`"}
+    encoder = f"encoder `{config['ml']['encoder']}`"
+    described = {"ml": encoder, "joint": f"{encoder} and FusionMLP, trained jointly"}
     described |= {entry["name"]: _llm_words(entry) for entry in config["llm"]} | dict(origins)
     rows = [
         (f"`{name}`", described.get(name, ""), _percent(part["coverage"]))

@@ -141,9 +141,9 @@ def fit_routing(fusion: FusionModel, targets: np.ndarray, config: RunConfig) -> 
     Args:
         fusion: freshly fitted, so that it has out-of-fold predictions.
         targets: (n, k) of the rows it was fitted on.
-        config: whose `llm` entries are the dear sources.
+        config: names the dear sources.
     """
-    dear = [entry.name for entry in config.llm]
+    dear = config.dear_source_names
     whole, cheap = fusion.out_of_fold, fusion.out_of_fold_without(dear)
     if whole is None or cheap is None:
         return Routing(_unrouted(config.routing, "The model was not trained here"))
@@ -168,7 +168,7 @@ def tested(
     """`routing` with its policy's point on test rows, of which `whole` is the full fusion."""
     if routing.frontier is None or not len(targets):
         return routing
-    dear = [entry.name for entry in config.llm]
+    dear = config.dear_source_names
     cheap = fusion.predict({name: s for name, s in signals.items() if name not in dear})
     rows = Routable(targets, margins(cheap), cheap.decisions, whole.decisions)
     measured = _frontier(rows, config, np.array([routing.policy.threshold]))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 VERMILION, SKY, GREY = "#D55E00", "#56B4E9", "#8C8C8C"
+_SYSTEM_NAMES = {"ml": "ML encoder", "llm": "LLM", "joint": "Joint model", FUSION: "Fusion"}
 SOURCE_COLOURS = {"ml": BLUE, "llm": ORANGE, FUSION: GREEN}
 _OTHER_COLOURS = (PURPLE, SKY, VERMILION)
 
@@ -58,7 +59,7 @@ def source_colours(systems: list[str]) -> dict[str, str]:
 
 def system_name(system: str) -> str:
     """A system as people say it."""
-    return {"ml": "ML encoder", "llm": "LLM", FUSION: "Fusion"}.get(system, system)
+    return _SYSTEM_NAMES.get(system, system)
 
 
 def forest(table: pd.DataFrame, metric: Metric, confidence: float) -> Chart:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -45,11 +45,14 @@ class Stage:
 def stages(events: Iterable[Mapping[str, Any]], run_state: str) -> list[Stage]:
     """The stages in order, as the events of a run in state `run_state` tell them."""
     by_stage: dict[str, list[Mapping[str, Any]]] = {name: [] for name in STAGES}
+    order: Sequence[str] = STAGES
     for event in events:
         by_stage.setdefault(str(event.get("stage")), []).append(event)
-    begun = [i for i, name in enumerate(STAGES) if by_stage[name]]
-    reached = len(STAGES) if run_state == "finished" else max(begun, default=0)
-    return [_stage(name, by_stage[name], run_state, i < reached) for i, name in enumerate(STAGES)]
+        # A run whose order is another says so once it has divided the rows.
+        order = (event.get("data") or {}).get("stages", order)
+    begun = [i for i, name in enumerate(order) if by_stage[name]]
+    reached = len(order) if run_state == "finished" else max(begun, default=0)
+    return [_stage(name, by_stage[name], run_state, i < reached) for i, name in enumerate(order)]
 
 
 def _stage(name: str, events: list[Mapping[str, Any]], run_state: str, passed: bool) -> Stage:
