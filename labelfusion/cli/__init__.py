@@ -26,6 +26,7 @@ from labelfusion.cli import (
     providers,
     runs,
     score,
+    study,
     train,
 )
 from labelfusion.cli.output import report_unexpected
@@ -68,6 +69,7 @@ app.command()(score.score)
 app.command()(predict.predict)
 app.command()(fuse.fuse)
 app.add_typer(runs.app, name="runs")
+app.add_typer(study.app, name="study")
 app.command()(costs.costs)
 app.add_typer(cache.app, name="cache")
 app.add_typer(prompt.app, name="prompt")
