@@ -23,6 +23,8 @@ AUDIT = "audit"
 QUEUE_ROWS = 300
 # `mixed` spreads each block of picks over so many times as many of the most telling texts.
 BLOCK, CANDIDATES = 50, 10
+# `diversity` picks from so many texts drawn at random, which stand for all.
+SPREAD_OVER = 20_000
 # Words in more texts than this share say nothing of what a text is about, and fill the matrix.
 MAX_DOCUMENT_SHARE = 0.5
 
@@ -227,16 +229,15 @@ def _choose(
     pool: Pool, strategy: str, rows: np.ndarray, known: np.ndarray, seed: int, count: int
 ) -> tuple[np.ndarray, str]:
     """The first `count` of `rows` by the strategy, and the strategy that could be followed."""
+    ties = draw(pool.hashes, seed, "order")[rows]
     if strategy == "random":
-        return rows[np.argsort(draw(pool.hashes, seed, "order")[rows], kind="stable")][:count], (
-            strategy
-        )
+        return rows[np.argsort(ties, kind="stable")][:count], strategy
     score = _score(pool, strategy)
     if score is None:
-        made = _features(pool)
+        some = rows[np.argsort(ties, kind="stable")][:SPREAD_OVER]
         chosen = np.flatnonzero(known)
-        return k_centre(made, count, chosen=chosen, candidates=rows, seed=seed), "diversity"
-    ties = draw(pool.hashes, seed, "order")[rows]
+        made = _features(pool)
+        return k_centre(made, count, chosen=chosen, candidates=some, seed=seed), "diversity"
     # A row that no source says anything about comes last.
     ranked = rows[np.lexsort([ties, -np.nan_to_num(score[rows], nan=-np.inf)])]
     if strategy == "mixed":

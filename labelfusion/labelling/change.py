@@ -6,7 +6,7 @@ Trains nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from labelfusion.evaluation import SystemOutput, bootstrap_metrics, compare_syst
 from labelfusion.evaluation.intervals import percentile_interval
 from labelfusion.evaluation.metrics import exact_match
 from labelfusion.labelling.gain import CurvePoint
-from labelfusion.labelling.suggestions import FUSION
+from labelfusion.labelling.suggestions import FUSION, indicators
 from labelfusion.runs import Run
 from labelfusion.runs.save import LABEL_SEPARATOR
 from labelfusion.tasks import task_for
@@ -69,7 +69,7 @@ def what_changed(before: Run, after: Run, suggested: pd.DataFrame | None = None)
             found=f"{before.id} and {after.id}",
             remedy="Compare runs of the same data set",
         )
-    gold = _indicators(new.loc[ids, "gold"], space)
+    gold = indicators(new.loc[ids, "gold"].tolist(), space)
     systems = {"after": _system(new.loc[ids], space), "before": _system(old.loc[ids], space)}
     changed = pd.DataFrame(
         {
@@ -130,23 +130,8 @@ def _test_rows(run: Run) -> pd.DataFrame:
 def _system(rows: pd.DataFrame, space: LabelSpace) -> SystemOutput:
     """A run's answers over `space`; a label it did not know has probability 0."""
     p = rows.reindex(columns=[f"p_{name}" for name in space.names]).to_numpy(dtype=float)
-    decided = _indicators(rows["prediction"], space).astype(bool)
+    decided = indicators(rows["prediction"].tolist(), space).astype(bool)
     return SystemOutput(np.nan_to_num(p, nan=0.0), decided)
-
-
-def _indicators(cells: Iterable[str], space: LabelSpace) -> np.ndarray:
-    """(n, k) int8 of cells as `joined_labels` writes them."""
-    position = {name: j for j, name in enumerate(space.names)}
-    cells = list(cells)
-    found = np.zeros((len(cells), len(space)), dtype=np.int8)
-    for i, cell in enumerate(cells):
-        names = (
-            cell.split(LABEL_SEPARATOR) if space.multi_label and cell not in position else [cell]
-        )
-        for name in names:
-            if name:
-                found[i, position[name]] = 1
-    return found
 
 
 def suggested_rows(path: Any) -> pd.DataFrame:

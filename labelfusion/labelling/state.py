@@ -55,6 +55,17 @@ class LabelState:
         """What was done to a text and not taken back, oldest first."""
         return [entry for entry in self._acts.get(key, ()) if self.counts(entry)]
 
+    def is_touched(self, key: Key) -> bool:
+        return key in self._acts
+
+    def reason(self, key: Key) -> str | None:
+        """Why the text was first asked about, None if nothing was done to it.
+
+        Taking an act back does not change it: a text of the audit stays one, and a chosen one not.
+        """
+        acts = self._acts.get(key)
+        return acts[0].strategy if acts else None
+
     def touched(self) -> list[Key]:
         """Texts that something was done to, even if it was taken back."""
         return list(self._acts)

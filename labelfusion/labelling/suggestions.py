@@ -29,17 +29,19 @@ from labelfusion.config import RunConfig
 from labelfusion.costing import BudgetVerdict, judge
 from labelfusion.costs import Estimate, PriceBook, estimate
 from labelfusion.costs.prices import FREE_PROVIDERS
+from labelfusion.data import load_dataset
 from labelfusion.errors import InputError
 from labelfusion.files import write_parquet
 from labelfusion.labelling.acquisition import draw
 from labelfusion.labelling.apply import keys_of
 from labelfusion.labelling.journal import text_hash
-from labelfusion.labelling.state import match_rows
+from labelfusion.labelling.state import Key, match_rows
 from labelfusion.llm import asks, check_entry, scoring_session
 from labelfusion.llm.remote import plan_costs
 from labelfusion.pipeline import rows_at
 from labelfusion.queueing import held
 from labelfusion.runs import Run
+from labelfusion.runs.save import LABEL_SEPARATOR
 from labelfusion.tasks import signal_evidence, task_for
 from labelfusion.types import Dataset, LabelSpace, OnEvent, Signal, ignore_event
 from labelfusion.workspace import Workspace
@@ -137,19 +139,17 @@ def keep(
     workspace: Workspace,
     name: str,
     by: str,
-    dataset: Dataset,
-    positions: np.ndarray,
+    keys: Sequence[Key],
     space: LabelSpace,
     parts: Mapping[str, tuple[np.ndarray, np.ndarray]],
 ) -> Path:
-    """Write suggestions for the rows at `positions`.
+    """Write suggestions for the m texts of `keys`.
 
     Args:
-        space: the labels the (m, k) probabilities and decisions of each of `parts` are over.
+        space: the labels that the (m, k) probabilities and decisions of each of `parts` are over.
     """
-    keys = keys_of(dataset)
     frames = [
-        _part_frame(source, [keys[i] for i in positions], scores, decided, space)
+        _part_frame(source, keys, scores, decided, space)
         for source, (scores, decided) in parts.items()
     ]
     path = folder_of(workspace, name) / f"{by}.parquet"
@@ -158,15 +158,11 @@ def keep(
 
 
 def _part_frame(
-    source: str,
-    keys: Sequence[tuple[str, str]],
-    scores: np.ndarray,
-    decided: np.ndarray,
-    space: LabelSpace,
+    source: str, keys: Sequence[Key], scores: np.ndarray, decided: np.ndarray, space: LabelSpace
 ) -> pd.DataFrame:
     present = [int(i) for i in np.flatnonzero(~np.isnan(scores).any(axis=1))]
     names = np.asarray(space.names, dtype=object)
-    values = {
+    values: dict[str, object] = {
         "id": [keys[i][0] for i in present],
         "text": [keys[i][1] for i in present],
         "source": [source] * len(present),
@@ -188,23 +184,59 @@ def suggest_by_run(
 ) -> Path:
     """Let a finished run's model label the unlabelled rows, and keep what it says.
 
-    LLM sources speak only where their scores are recorded: nothing is asked or paid for.
-    Raises LabelFusionError: the run has no model, or its encoder cannot be loaded.
+    Of the rows the run was trained and tested on, what it said of them unseen is kept too, for
+    finding label errors. LLM sources speak only where their scores are recorded: nothing is asked
+    or paid for. Raises LabelFusionError: the run has no model, or its encoder cannot be loaded.
     """
     classifier = run.model(workspace.cache)
-    positions = unlabelled(dataset)
+    space, positions = classifier.space, unlabelled(dataset)
     rows = rows_at(dataset, positions)
     signals = classifier.encode(rows, on_event)
     for entry in run.config.llm:
         if not asks(entry):
             signals[entry.name] = score_llm(
-                entry, rows, classifier.space, run.config, on_event, must_match=False
+                entry, rows, space, run.config, on_event, must_match=False
             )
-    parts = {source: _calibrated(classifier, signal) for source, signal in signals.items()}
+    seen_keys, seen = _out_of_fold(run, space)
+    parts = {
+        source: _with_nothing(_calibrated(classifier, signal), len(seen_keys))
+        for source, signal in signals.items()
+    }
     fused = classifier.predict(rows, signals, on_event=on_event, contributions=False)
     known = fused.present.any(axis=1, keepdims=True)
-    parts[FUSION] = np.where(known, fused.probabilities, np.nan), fused.decisions
-    return keep(workspace, name, run.id, dataset, positions, classifier.space, parts)
+    new = np.where(known, fused.probabilities, np.nan), fused.decisions
+    parts[FUSION] = np.concatenate([new[0], seen[0]]), np.concatenate([new[1], seen[1]])
+    keys = keys_of(dataset)
+    return keep(workspace, name, run.id, [*(keys[i] for i in positions), *seen_keys], space, parts)
+
+
+def _out_of_fold(run: Run, space: LabelSpace) -> tuple[list[Key], tuple[np.ndarray, np.ndarray]]:
+    """What the run's fusion said of its labelled rows without having seen their labels."""
+    rows = run.predictions
+    by_id = {key[0]: key for key in keys_of(load_dataset(run.config.data))}
+    rows = rows.loc[rows["id"].isin(list(by_id)), :]
+    scores = rows[[f"p_{name}" for name in space.names]].to_numpy(dtype=float)
+    decided = indicators(rows["prediction"].tolist(), space).astype(bool)
+    return [by_id[i] for i in rows["id"]], (scores, decided)
+
+
+def indicators(cells: Sequence[str], space: LabelSpace) -> np.ndarray:
+    """(n, k) int8 of cells as `labelfusion.runs.save.joined_labels` writes them."""
+    position = {name: j for j, name in enumerate(space.names)}
+    found = np.zeros((len(cells), len(space)), dtype=np.int8)
+    for i, cell in enumerate(cells):
+        whole = cell in position or not space.multi_label
+        for name in [cell] if whole else cell.split(LABEL_SEPARATOR):
+            if name:
+                found[i, position[name]] = 1
+    return found
+
+
+def _with_nothing(part: tuple[np.ndarray, np.ndarray], more: int) -> tuple[np.ndarray, np.ndarray]:
+    """`part` with `more` rows of which it says nothing."""
+    scores, decided = part
+    none = np.full((more, scores.shape[1]), np.nan)
+    return np.concatenate([scores, none]), np.concatenate([decided, none > 0])
 
 
 def _calibrated(classifier: FusedClassifier, signal: Signal) -> tuple[np.ndarray, np.ndarray]:
@@ -266,7 +298,8 @@ def suggest_by_llm(
         signal = score_llm(entry, rows, space, config, on_event, context=context)
     scores, decided = _alone(signal, space)
     parts = {signal.source: (scores, decided), FUSION: (scores, decided)}
-    return keep(workspace, name, LLM, dataset, positions, space, parts)
+    keys = keys_of(dataset)
+    return keep(workspace, name, LLM, [keys[i] for i in positions], space, parts)
 
 
 @dataclass(frozen=True)
