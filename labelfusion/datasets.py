@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FILE = "dataset.json"
+READING = ("encoding", "delimiter", "sheet")
 SAMPLES = Path(__file__).parent.parent / "sample_data"
 
 
@@ -190,6 +191,20 @@ class DatasetStore:
         versions = (*stored.versions, version)
         return _save(_with_fitting_scores(_at(replace(stored, versions=versions), number)))
 
+    def with_journal(
+        self, stored: StoredDataset, frame: pd.DataFrame, config: DataConfig, note: str
+    ) -> StoredDataset:
+        """Keep `frame`, with people's labels in it, as a new version that `config` reads.
+
+        Raises InputError, with nothing changed, where it cannot be read so.
+        """
+        from labelfusion.data import dataset_from_table, table_from_frame
+
+        dataset_from_table(table_from_frame(frame, stored.name), config)
+        added = self.add_version(stored, frame, note)
+        detected = {key: getattr(added.config, key) for key in ("path", *READING)}
+        return self.configure(added, config.model_copy(update=detected))
+
     def use_version(self, stored: StoredDataset, number: int) -> StoredDataset:
         """Make an existing version the current one."""
         return _save(_with_fitting_scores(_at(stored, number)))
@@ -264,7 +279,7 @@ def _at(stored: StoredDataset, number: int) -> StoredDataset:
     version = next((v for v in stored.versions if v.number == number), None)
     if version is None:
         raise InputError(f"There is no version {number} of {stored.name}", remedy="Choose another")
-    detected = dict.fromkeys(("encoding", "delimiter", "sheet"))
+    detected = dict.fromkeys(READING)
     update = detected | dict(version.reading) | {"path": str(stored.folder / version.file)}
     return replace(stored, config=stored.config.model_copy(update=update), current=number)
 

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,16 +113,21 @@ def _folder(workspace: Workspace, run_id: str) -> RunFolder:
 
 
 def _spawn(folder: RunFolder, workspace: Workspace) -> None:
-    command = [*LAUNCHER, "train", "--resume", str(folder.path), "--workspace", str(workspace.root)]
-    _reap()
     # Before the process is up, so that jobs take turns in the order in which they were started.
     reserve(workspace.queue, read_status(folder).order)
-    with folder.log.open("ab") as log:
+    command = ["train", "--resume", str(folder.path), "--workspace", str(workspace.root)]
+    launch(command, folder.log)
+
+
+def launch(arguments: Sequence[str], log: Path) -> None:
+    """`labelfusion ARGUMENTS` as a process of its own, which outlives this one and writes `log`."""
+    _reap()
+    with log.open("ab") as file:
         child = subprocess.Popen(
-            command,
+            [*LAUNCHER, *arguments],
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=file,
+            stderr=file,
             close_fds=True,
             start_new_session=True,
             env=_environment(),

@@ -34,6 +34,11 @@ class Workspace:
         return self.root / "datasets"
 
     @property
+    def labels(self) -> Path:
+        """What people labelled, a folder a data set."""
+        return self.root / "labels"
+
+    @property
     def cache(self) -> Path:
         return self.root / "cache"
 

@@ -56,6 +56,11 @@ VIEWS = {
     "results-choice": ("results", "Why this fusion"),
     "results-compare": ("results", "Compare runs"),
     "results-export": ("results", "Export"),
+    "label": ("label", None),
+    "label-suggestions": ("label", "Suggestions"),
+    "label-many": ("label", "Confirm many"),
+    "label-so-far": ("label", "Labels so far"),
+    "label-train": ("label", "Train again"),
 }
 WIDTHS = {"wide": 1440, "narrow": 800}
 START_SECONDS = 60
@@ -123,7 +128,7 @@ def take(browser: Browser, address: str, path: Path, *, width: int, scheme: str)
 def take_all(browser: Browser, url: str, run: str, out: Path, looks: list[tuple[str, str]]) -> None:
     """Every view in every look (colour scheme, width)."""
     for name, (page, tab) in VIEWS.items():
-        address = f"{url}/{page}?run={run}&dataset=tickets" + (f"&tab={tab}" if tab else "")
+        address = f"{url}/{page}?run={run}&dataset=tickets&who=ana" + (f"&tab={tab}" if tab else "")
         for scheme, width in looks:
             suffix = "" if len(looks) == 1 else f"-{scheme}-{width}"
             take(browser, address, out / f"{name}{suffix}.png", width=WIDTHS[width], scheme=scheme)

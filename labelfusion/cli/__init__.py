@@ -21,6 +21,7 @@ from labelfusion.cli import (
     doctor,
     estimate,
     fuse,
+    labels,
     predict,
     prompt,
     providers,
@@ -68,6 +69,7 @@ app.command()(estimate.estimate)
 app.command()(score.score)
 app.command()(predict.predict)
 app.command()(fuse.fuse)
+app.command()(labels.labels)
 app.add_typer(runs.app, name="runs")
 app.add_typer(study.app, name="study")
 app.command()(costs.costs)

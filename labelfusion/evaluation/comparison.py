@@ -54,10 +54,12 @@ def compare_systems(
     fusion_right: np.ndarray,
     source_right: np.ndarray,
     confidence: float,
+    fusion: str = "fusion",
 ) -> dict[str, Any]:
     """Compare fusion with `source` on the same n rows.
 
     Args:
+        fusion: what the sentence calls what is compared with the source.
         metric: the task's primary metric, "accuracy" or "macro_f1".
         difference: fusion minus source in that metric, on the rows themselves.
         difference_draws: (draws,) the same on paired bootstrap draws.
@@ -74,27 +76,30 @@ def compare_systems(
         only_source,
         mcnemar_exact(only_fusion, only_source),
     )
-    sentence = describe_comparison(comparison, source, len(fusion_right), confidence)
+    sentence = describe_comparison(comparison, source, len(fusion_right), confidence, fusion)
     return asdict(comparison) | {"sentence": sentence}
 
 
-def describe_comparison(comparison: Comparison, source: str, n: int, confidence: float) -> str:
+def describe_comparison(
+    comparison: Comparison, source: str, n: int, confidence: float, fusion: str = "fusion"
+) -> str:
     """The comparison in one or two honest sentences."""
     if not n:
-        return f"There are no test texts, so fusion and {source} cannot be compared."
+        return f"There are no test texts, so {fusion} and {source} cannot be compared."
     low, high = comparison.interval
     exactly = "" if comparison.metric == "accuracy" else "in every label "
     return (
-        f"Fusion is right {exactly}on {_texts(comparison.only_fusion_right)} where {source} is "
-        f"wrong, and wrong on {comparison.only_source_right:,} where {source} is right (exact "
+        f"{fusion[:1].upper()}{fusion[1:]} is right {exactly}on "
+        f"{_texts(comparison.only_fusion_right)} where {source} is wrong, and wrong on "
+        f"{comparison.only_source_right:,} where {source} is right (exact "
         f"McNemar {_p_words(comparison.p_value)}): on {_texts(n, 'test ')} the difference in "
         f"{METRIC_WORDS[comparison.metric]} of {_points(comparison.difference)} points "
         f"({100 * confidence:g} % interval {_points(low)} to {_points(high)}) "
-        f"{_verdict(comparison, 1 - confidence)}."
+        f"{_verdict(comparison, 1 - confidence, fusion)}."
     )
 
 
-def _verdict(comparison: Comparison, alpha: float) -> str:
+def _verdict(comparison: Comparison, alpha: float, fusion: str) -> str:
     discordant = comparison.only_fusion_right + comparison.only_source_right
     # Macro F1 also moves by texts that neither system has wholly right, so it can rest on more.
     if comparison.metric == "accuracy" and discordant < TOO_FEW_DISCORDANT:
@@ -104,7 +109,7 @@ def _verdict(comparison: Comparison, alpha: float) -> str:
         return "may be chance: the interval contains no difference at all"
     if comparison.p_value > alpha:
         return "leans one way, but the McNemar test leaves chance open: more test texts would tell"
-    which = "in favour of fusion" if comparison.difference > 0 else "against fusion"
+    which = f"in favour of {fusion}" if comparison.difference > 0 else f"against {fusion}"
     if abs(comparison.difference) < SMALL_DIFFERENCE:
         return f"is {which} and more than chance alone explains, but small"
     return f"is {which} and more than chance alone explains"

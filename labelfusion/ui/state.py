@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from labelfusion.llm.providers.base import Prompt
     from labelfusion.types import Dataset, Split
 
-REMEMBERED = ("dataset", "run")
+REMEMBERED = ("dataset", "run", "who")
 ESTIMATE_SECONDS = 30.0
 SLOW_IMPORTS = ("pandas", "pyarrow.parquet", "altair", "plotly.graph_objects")
 
