@@ -18,8 +18,7 @@ from labelfusion.config import LLMConfig, RunConfig
 from labelfusion.data import Finding, find_problems, load_dataset, make_split
 from labelfusion.encoders import Encoder, cross_fit, cross_fit_folds, make_encoder
 from labelfusion.evaluation.intervals import SystemOutput
-from labelfusion.evaluation.metrics import probability_metrics
-from labelfusion.evaluation.report import FUSION, build_report
+from labelfusion.evaluation.report import FUSION, before_and_after, build_report
 from labelfusion.files import json_ready
 from labelfusion.fusion.decisions import DecisionRule
 from labelfusion.fusion.model import FusionModel
@@ -288,7 +287,7 @@ def _report(
     }
     report["choice"] = json_ready(fusion.choice.to_dict())
     report["calibration"] = {
-        name: _calibration(fusion, signal, targets) for name, signal in signals.items()
+        name: _calibration(fusion, signal, targets, config) for name, signal in signals.items()
     }
     return report
 
@@ -303,19 +302,21 @@ def _thresholds(fusion: FusionModel, rule: DecisionRule) -> np.ndarray | None:
     return rule.probabilities if fusion.space.multi_label else None
 
 
-def _calibration(fusion: FusionModel, signal: Signal, targets: np.ndarray) -> dict[str, Any]:
+def _calibration(
+    fusion: FusionModel, signal: Signal, targets: np.ndarray, config: RunConfig
+) -> dict[str, Any]:
     """Before (the scores as they came) and after the chosen calibrator, on present test rows."""
     rows, name = signal.present, signal.source
-    task = task_for(fusion.space)
-    scores = fusion.choices[(name,)].candidates
+    task, choice = task_for(fusion.space), fusion.choices[(signal.source,)]
     before = task.probabilities(signal_evidence(task, signal)[rows])
     after = fusion.predict({name: signal}).probabilities[rows]
-    metrics = {
-        when: probability_metrics(targets[rows], p, fusion.space)
-        for when, p in (("before", before), ("after", after))
-    }
-    table = [{"name": score.name, "nll": score.log_loss} for score in scores]
-    return json_ready({"chosen": fusion.calibrator(name), "candidates": table, **metrics})
+    table = [
+        {"name": s.name, "nll": s.log_loss, "standard_error": s.standard_error, "used": s.used}
+        for s in choice.candidates
+    ]
+    about = {"chosen": fusion.calibrator(name), "reason": choice.reason, "candidates": table}
+    measured = before_and_after(targets[rows], before, after, fusion.space, config.evaluation)
+    return json_ready(about) | measured
 
 
 def _headline(report: dict[str, Any]) -> str:

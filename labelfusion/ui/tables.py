@@ -51,6 +51,7 @@ _METRICS = (
     Metric("brier", "Brier score", False, False),
     Metric("ece_classwise", "Calibration error, per label", False, False),
     Metric("ece_mass", "Calibration error, equal mass", False, False),
+    Metric("ece_smooth", "Calibration error, smooth", False, False),
 )
 
 
