@@ -153,19 +153,7 @@ def export(run: Run) -> None:
 SECTIONS = (summary, labels, confusion, choice, compare, export)
 
 with widgets.page("Results", INTRO):
-    all_runs = state.manager().list()
-    if all_runs.empty:
-        widgets.empty("There is no run yet.", "pages/train.py", "Train a model")
-        st.stop()
-    names = {
-        run["id"]: f"{run['name']} · {run['state']} · {run['id']}"
-        for run in all_runs.to_dict("records")
-    }
-    chosen = state.open_run(state.choose("Run", "run", names))
-    if chosen.status.state != "finished":
-        st.info(f"This run is {chosen.status.state}, so there are no results yet.")
-        st.page_link("pages/jobs.py", label="See the job →", query_params={"run": chosen.id})
-        st.stop()
+    chosen = widgets.choose_finished_run()
     counts = chosen.metrics["n"]
     st.caption(f"{counts['train']:,} texts for training, {counts['test']:,} for the test.")
     widgets.tabs(TABS, SECTIONS, chosen)

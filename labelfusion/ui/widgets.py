@@ -20,6 +20,7 @@ from labelfusion.ui.tables import safe_csv
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labelfusion.runs import Run
     from labelfusion.ui.charts import Chart
 
 ICON = str(Path(__file__).parent / "assets" / "logo.svg")
@@ -30,6 +31,8 @@ PAGES = (
     ("pages/train.py", "Train"),
     ("pages/jobs.py", "Jobs"),
     ("pages/results.py", "Results"),
+    ("pages/calibration.py", "Calibration"),
+    ("pages/cost.py", "Cost"),
 )
 PAGE_ROWS = 50
 T = TypeVar("T")
@@ -110,6 +113,26 @@ def empty(message: str, page_path: str | None = None, label: str | None = None) 
     st.info(message)
     if page_path and label:
         st.page_link(page_path, label=f"{label} →")
+
+
+def choose_run() -> Run:
+    """The run in the address, from a select box; the page ends here where there is none."""
+    runs = state.manager().list()
+    if runs.empty:
+        empty("There is no run yet.", "pages/train.py", "Train a model")
+        st.stop()
+    names = {r["id"]: f"{r['name']} · {r['state']} · {r['id']}" for r in runs.to_dict("records")}
+    return state.open_run(state.choose("Run", "run", names))
+
+
+def choose_finished_run() -> Run:
+    """The same, and the page ends where the run has no results yet."""
+    run = choose_run()
+    if run.status.state != "finished":
+        st.info(f"This run is {run.status.state}, so there are no results yet.")
+        st.page_link("pages/jobs.py", label="See the job →", query_params={"run": run.id})
+        st.stop()
+    return run
 
 
 def show_chart(chart: Chart, key: str, *, selectable: str | None = None) -> Any:
