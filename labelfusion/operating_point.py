@@ -1,22 +1,31 @@
-"""The operating point of a finished run: what asking LLMs costs, what a share buys, saving it.
+"""The operating point of a finished run: which texts LLMs are asked about, and label thresholds.
 
-Reads a run's figures and the ledger, writes `model/routing.json`. Trains and asks nothing, and
-knows no page.
+Says what asking costs and what a share of texts buys, and writes what is chosen into the run's
+model. Trains and asks nothing, and knows no page.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import numpy as np
+from scipy.special import logit
 
 from labelfusion.config import LLMConfig, RunConfig
 from labelfusion.costs import CostLine
 from labelfusion.errors import RunError
 from labelfusion.evaluation.frontier import SEND_ALL, SEND_NONE, AskingCost
+from labelfusion.files import write_atomically
+from labelfusion.fusion.decisions import DecisionRule
+from labelfusion.fusion.model import FusionModel
+from labelfusion.fusion.persistence import ARRAYS
 from labelfusion.fusion.routing import RoutingPolicy, always, never
 from labelfusion.runs import Run
+from labelfusion.types import LabelSpace
 
 Point = Mapping[str, Any]
 UNKNOWN = "unknown"
@@ -163,6 +172,35 @@ def saved_policy(run: Run) -> RoutingPolicy:
 def save_policy(run: Run, policy: RoutingPolicy) -> None:
     """Make `policy` what every later prediction of the run obeys. Raises RunError."""
     policy.save(_model_folder(run))
+
+
+def saved_rule(run: Run) -> DecisionRule:
+    """The decision rule of a multi-label run, for texts that all sources answered. Raises RunError.
+
+    It is the trained one until `save_thresholds` changes it; the trained thresholds stay in
+    metrics.json.
+    """
+    return _fusion(run).rule
+
+
+def save_thresholds(run: Run, thresholds: np.ndarray) -> None:
+    """Make (k,) probabilities the thresholds that every later prediction of the run decides by.
+
+    Rows that lack a source go on being decided by their own. Raises RunError.
+    """
+    fusion = _fusion(run)
+    changed = fusion.with_rule(replace(fusion.rule, thresholds=logit(thresholds)))
+    with TemporaryDirectory() as folder:
+        changed.save(Path(folder))
+        # The arrays hold the thresholds; what fusion.json says is the same as before.
+        arrays = (Path(folder) / ARRAYS).read_bytes()
+    write_atomically(run.folder.model / ARRAYS, lambda path: path.write_bytes(arrays))
+
+
+def _fusion(run: Run) -> FusionModel:
+    task = run.metrics["task"]
+    space = LabelSpace(tuple(task["labels"]), task["multi_label"])
+    return FusionModel.load(_model_folder(run), space)
 
 
 def _model_folder(run: Run) -> Path:

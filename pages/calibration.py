@@ -18,7 +18,7 @@ TABS = ("Diagrams", "Every label", "Metrics")
 def diagrams(run: Run) -> None:
     """The chosen system's diagrams, and why it is calibrated as it is."""
     report = run.metrics
-    system, label = choose_system(run), choose_label(run)
+    system, label = choose_system(run), widgets.choose_label(run, together=True)
     shown = calibration.diagrams(report, system, label)
     if not shown[-1].bins:
         st.info("There were no test texts to draw a diagram from.")
@@ -46,12 +46,6 @@ def choose_system(run: Run) -> str:
     systems = [tables.FUSION, *tables.sources_of(run.metrics)]
     names = {name: charts.system_name(name) for name in systems}
     return state.choose("System", "source", names)
-
-
-def choose_label(run: Run) -> str:
-    labels = {calibration.EVERY_LABEL: "All labels together"}
-    labels |= {name: name for name in run.metrics["task"]["labels"]}
-    return state.choose("Label", "label", labels)
 
 
 def chosen_calibrator(run: Run, source: str) -> None:

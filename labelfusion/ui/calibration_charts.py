@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from labelfusion.ui.calibration_tables import EVERY_LABEL, Diagram
+from labelfusion.ui.calibration_tables import Diagram
 from labelfusion.ui.charts import GREY, Chart, lay_out, source_colours, system_name
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 UNIT = [-0.03, 1.03]
 
 
-def reliability(diagram: Diagram, system: str, label: str) -> Chart:
+def reliability(diagram: Diagram, system: str, label: str | None) -> Chart:
     """Stated against observed with consistency band and intervals, and how often what is stated."""
     import plotly.graph_objects as go
 
@@ -25,7 +25,7 @@ def reliability(diagram: Diagram, system: str, label: str) -> Chart:
     _add_band(figure, table)
     _add_points(figure, table, colour)
     title = f"{diagram.name}: {system_name(system)}"
-    title += "" if label == EVERY_LABEL else f", {label}"
+    title += "" if label is None else f", {label}"
     stated = "Stated probability"
     lay_out(figure, title, stated, 0)
     figure.update_layout(height=440)

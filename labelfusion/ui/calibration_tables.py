@@ -15,7 +15,6 @@ from labelfusion.errors import InputError, did_you_mean
 from labelfusion.evaluation.reliability import describe_reliability
 from labelfusion.ui.tables import FUSION, metrics_of, sources_of
 
-EVERY_LABEL = "(all labels)"
 QUALITY = ("nll", "brier", "ece_classwise", "ece_mass", "ece_smooth")
 # What each calibrator does, in words.
 CALIBRATORS = {
@@ -40,13 +39,15 @@ class Diagram:
         return describe_reliability(self.bins)
 
 
-def diagrams(report: Mapping[str, Any], system: str, label: str) -> list[Diagram]:
+def diagrams(report: Mapping[str, Any], system: str, label: str | None) -> list[Diagram]:
     """Before and after calibration for a source; one for the fusion and for older runs.
 
-    Raises InputError for a system or label that the run does not have.
+    `label` is None for all labels together.
+    Raises InputError for a system that the run does not have.
     """
-    _check(system, list(report["systems"]), "system")
-    _check(label, [EVERY_LABEL, *report["task"]["labels"]], "label")
+    if system not in report["systems"]:
+        remedy = did_you_mean(system, list(report["systems"]))
+        raise InputError("The run has no system of this name", found=system, remedy=remedy)
     kept = report.get("calibration", {}).get(system, {}).get("reliability")
     if kept is None:
         name = "The fusion" if system == FUSION else "After calibration"
@@ -57,16 +58,9 @@ def diagrams(report: Mapping[str, Any], system: str, label: str) -> list[Diagram
     ]
 
 
-def _check(name: str, known: list[str], what: str) -> None:
-    if name not in known:
-        raise InputError(
-            f"The run has no {what} of this name", found=name, remedy=did_you_mean(name, known)
-        )
-
-
-def _diagram(name: str, kept: Mapping[str, Any], label: str) -> Diagram:
+def _diagram(name: str, kept: Mapping[str, Any], label: str | None) -> Diagram:
     counts = kept.get("histogram")
-    if label == EVERY_LABEL:
+    if label is None:
         return Diagram(name, kept["overall"], counts and counts["overall"])
     return Diagram(name, kept["labels"].get(label, []), counts and counts["labels"].get(label))
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from labelfusion.data import Finding, Table
     from labelfusion.llm.providers.base import Prompt
     from labelfusion.types import Dataset, Split
+    from labelfusion.ui.decisions import Rows
 
 REMEMBERED = ("dataset", "run")
 ESTIMATE_SECONDS = 30.0
@@ -99,6 +100,19 @@ def open_run(run_id: str) -> Run:
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _run(path: str, stamp: float) -> Run:  # noqa: ARG001 - the stamp is part of the cache's key
     return Run(RunFolder(Path(path)))
+
+
+def rows_of(run: Run, split: str) -> Rows:
+    """The predicted rows of a split as arrays, made once. Raises RunError."""
+    path = str(run.folder.predictions)
+    return _rows_of(path, split, _stamp(path), run)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the predictions")
+def _rows_of(path: str, split: str, stamp: float, _run: Run) -> Rows:  # noqa: ARG001 - the cache's key
+    from labelfusion.ui import decisions
+
+    return decisions.rows_of(_run.predictions, _run.metrics, split)
 
 
 def open_table(config: DataConfig) -> Table:

@@ -16,6 +16,7 @@ import pandas as pd
 from labelfusion.types import Dataset, Split
 
 FUSION = "fusion"
+EVERY_LABEL = "(all labels)"
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
 
-from labelfusion.errors import LabelFusionError
+from labelfusion.errors import InputError, LabelFusionError, did_you_mean
 from labelfusion.ui import state
-from labelfusion.ui.tables import safe_csv
+from labelfusion.ui.tables import EVERY_LABEL, safe_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,6 +133,23 @@ def choose_finished_run() -> Run:
         st.page_link("pages/jobs.py", label="See the job →", query_params={"run": run.id})
         st.stop()
     return run
+
+
+def choose_label(run: Run, *, together: bool) -> str | None:
+    """A label of the run, in the address; None for all `together`, if that may be chosen.
+
+    Raises InputError for a label in the address that the run does not have.
+    """
+    labels = run.metrics["task"]["labels"]
+    options = {EVERY_LABEL: "All labels together"} if together else {}
+    options |= {label: label for label in labels}
+    if not together and state.param("label") == EVERY_LABEL:
+        state.set_param("label", labels[0])
+    chosen = state.choose("Label", "label", options)
+    if chosen not in options:
+        remedy = did_you_mean(chosen, labels)
+        raise InputError("The run has no label of this name", found=chosen, remedy=remedy)
+    return None if chosen == EVERY_LABEL and together else chosen
 
 
 def show_chart(chart: Chart, key: str, *, selectable: str | None = None) -> Any:
