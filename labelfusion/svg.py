@@ -117,8 +117,7 @@ class Plot:
         for value, text in self.x.ticks():
             ((x, _),) = self._at([value], [self.y.low])
             parts.append(_rule(x, TOP, x, bottom) + _text(x, bottom + 16, text, "middle"))
-        middle = (self.left + self.width - RIGHT) / 2
-        return "".join(parts) + _text(middle, self.height - 8, self.x.title, "middle")
+        return "".join(parts) + _text(self.width / 2, self.height - 8, self.x.title, "middle")
 
     def _y_axis(self, names: Sequence[str]) -> str:
         named = [(float(i), name) for i, name in enumerate(names)] or self.y.ticks()

@@ -207,7 +207,7 @@ def test_jobs_retries_as_a_new_run(workspace, started):
 
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize(
-    "tab", ["Summary", "Labels", "Confusion", "Why this fusion", "Compare runs", "Export"]
+    "tab", ["Summary", "Labels", "Confusion", "Curves", "Why this fusion", "Compare runs", "Export"]
 )
 def test_every_tab_of_results_opens_cold(tab, multi_label, workspace):
     write_run(workspace.root, multi_label=multi_label)

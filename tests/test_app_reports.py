@@ -8,13 +8,14 @@ import shutil
 import pytest
 
 from labelfusion.fusion.routing import RoutingPolicy
+from labelfusion.operating_point import saved_rule
 from labelfusion.runs import ResultsManager
 from labelfusion.workspace import Workspace
 from tests.report_runs import asking_run, make_old, reviews_run, tickets_run
 from tests.run_folders import write_run
 from tests.test_app_pages import RUN, open_page, press, text_of
 
-CALIBRATION, COST = "pages/calibration.py", "pages/cost.py"
+CALIBRATION, COST, RESULTS = (f"pages/{n}.py" for n in ("calibration", "cost", "results"))
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +183,47 @@ def test_a_run_without_anything_to_route_says_why(workspace, ids):
     report["routing"] |= {"frontier": [], "reason": "There is no LLM source to ask"}
     path.write_text(json.dumps(report))
     assert "no LLM source to ask" in text_of(open_page(COST, run=ids["tickets"]))
+
+
+def test_curves_of_a_label_and_of_all(workspace, ids):
+    for kind in ("tickets", "reviews"):
+        page = open_page(RESULTS, run=ids[kind], tab="Curves")
+        assert "Average precision" in text_of(page)
+        report = ResultsManager(workspace).open(ids[kind]).metrics
+        label = report["task"]["labels"][0]
+        page = open_page(RESULTS, run=ids[kind], tab="Curves", label=label)
+        assert page.selectbox[1].value == label
+    page = open_page(RESULTS, run=ids["tickets"], tab="Curves", label="biling")
+    assert "Did you mean" in page.error[0].value
+
+
+def test_a_threshold_is_tried_saved_and_taken_back(workspace, ids):
+    run = ResultsManager(workspace).open(ids["reviews"])
+    label = run.metrics["task"]["labels"][0]
+    trained = saved_rule(run).probabilities
+    page = open_page(RESULTS, run=run.id, tab="Thresholds", label=label)
+    assert page.slider[0].value == pytest.approx(trained[0], abs=0.006)
+    assert {m.label for m in page.metric} == {
+        "Precision", "Recall", "F1", "Exact match", "Macro-f1",
+    }  # fmt: skip
+    recall = metric(page, "Recall")
+    page.slider[0].set_value(0.95)
+    page.run()
+    assert float(metric(page, "Recall").split()[0]) < float(recall.split()[0])
+    assert saved_rule(run).probabilities == pytest.approx(trained)
+    press(page, "Save 1 changed")
+    assert saved_rule(run).probabilities == pytest.approx([0.95, *trained[1:]])
+    press(page, "Back to the trained ones")
+    assert saved_rule(run).probabilities == pytest.approx(trained)
+
+
+def test_thresholds_are_for_multi_label_runs(workspace, ids):
+    page = open_page(RESULTS, run=ids["tickets"], tab="Thresholds")
+    assert "exactly one label" in text_of(page)
+
+
+def test_a_hundred_labels_open_on_every_page(empty_workspace):
+    labels = tuple(f"label {i}" for i in range(100))
+    write_run(empty_workspace.root, labels=labels, n=1500)
+    for path, tab in ((RESULTS, "Curves"), (RESULTS, "Export"), (CALIBRATION, "Every label")):
+        assert not open_page(path, run=RUN, tab=tab).error

@@ -24,8 +24,8 @@ def reliability(diagram: Diagram, system: str, label: str | None) -> Chart:
     colour = source_colours([system])[system]
     _add_band(figure, table)
     _add_points(figure, table, colour)
-    title = f"{diagram.name}: {system_name(system)}"
-    title += "" if label is None else f", {label}"
+    title = f"{system_name(system)}, {diagram.name}"
+    title += "" if label is None else f": {label}"
     stated = "Stated probability"
     lay_out(figure, title, stated, 0)
     figure.update_layout(height=440)

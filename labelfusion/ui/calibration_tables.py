@@ -50,11 +50,11 @@ def diagrams(report: Mapping[str, Any], system: str, label: str | None) -> list[
         raise InputError("The run has no system of this name", found=system, remedy=remedy)
     kept = report.get("calibration", {}).get(system, {}).get("reliability")
     if kept is None:
-        name = "The fusion" if system == FUSION else "After calibration"
+        name = "as it predicts" if system == FUSION else "after calibration"
         return [_diagram(name, report["systems"][system]["reliability"], label)]
     return [
         _diagram(name, kept[when], label)
-        for when, name in (("before", "Before calibration"), ("after", "After calibration"))
+        for when, name in (("before", "before calibration"), ("after", "after calibration"))
     ]
 
 
