@@ -35,8 +35,7 @@ from labelfusion.encoders import (
     make_encoder,
 )
 from labelfusion.evaluation.intervals import SystemOutput
-from labelfusion.evaluation.metrics import probability_metrics
-from labelfusion.evaluation.report import FUSION, build_report
+from labelfusion.evaluation.report import FUSION, before_and_after, build_report
 from labelfusion.evaluation.source_value import error_overlap, source_values
 from labelfusion.files import json_ready
 from labelfusion.fusion.decisions import DecisionRule
@@ -355,7 +354,7 @@ def _report(
         {name: signal.present for name, signal in signals.items()},
     )
     report["calibration"] = {
-        name: _calibration(fusion, signal, targets) for name, signal in signals.items()
+        name: _calibration(fusion, signal, targets, config) for name, signal in signals.items()
     }
     return report
 
@@ -392,19 +391,21 @@ def _thresholds(fusion: FusionModel, rule: DecisionRule) -> np.ndarray | None:
     return rule.probabilities if fusion.space.multi_label else None
 
 
-def _calibration(fusion: FusionModel, signal: Signal, targets: np.ndarray) -> dict[str, Any]:
+def _calibration(
+    fusion: FusionModel, signal: Signal, targets: np.ndarray, config: RunConfig
+) -> dict[str, Any]:
     """Before (the scores as they came) and after the chosen calibrator, on present test rows."""
     rows, name = signal.present, signal.source
-    task = task_for(fusion.space)
-    scores = fusion.choices[(name,)].candidates
+    task, choice = task_for(fusion.space), fusion.choices[(signal.source,)]
     before = task.probabilities(signal_evidence(task, signal)[rows])
     after = fusion.predict({name: signal}).probabilities[rows]
-    metrics = {
-        when: probability_metrics(targets[rows], p, fusion.space)
-        for when, p in (("before", before), ("after", after))
-    }
-    table = [{"name": score.name, "nll": score.log_loss} for score in scores]
-    return json_ready({"chosen": fusion.calibrator(name), "candidates": table, **metrics})
+    table = [
+        {"name": s.name, "nll": s.log_loss, "standard_error": s.standard_error, "used": s.used}
+        for s in choice.candidates
+    ]
+    about = {"chosen": fusion.calibrator(name), "reason": choice.reason, "candidates": table}
+    measured = before_and_after(targets[rows], before, after, fusion.space, config.evaluation)
+    return json_ready(about) | measured
 
 
 def _headline(report: dict[str, Any]) -> str:

@@ -17,14 +17,8 @@ from labelfusion.workspace import Workspace
 from tests.run_folders import write_run
 
 ROOT = Path(__file__).parent.parent
-PAGES = [
-    "app.py",
-    "pages/data.py",
-    "pages/train.py",
-    "pages/jobs.py",
-    "pages/results.py",
-    "pages/label.py",
-]
+NAMES = ("data", "train", "jobs", "results", "calibration", "cost", "label")
+PAGES = ["app.py", *(f"pages/{name}.py" for name in NAMES)]
 RUN = "20260131-142501-tickets"
 CSV = b"id,text,label\n" + b"".join(b"%d,text %d,%c\n" % (i, i, b"ab"[i % 2]) for i in range(40))
 
@@ -213,7 +207,7 @@ def test_jobs_retries_as_a_new_run(workspace, started):
 
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize(
-    "tab", ["Summary", "Labels", "Confusion", "Why this fusion", "Compare runs", "Export"]
+    "tab", ["Summary", "Labels", "Confusion", "Curves", "Why this fusion", "Compare runs", "Export"]
 )
 def test_every_tab_of_results_opens_cold(tab, multi_label, workspace):
     write_run(workspace.root, multi_label=multi_label)

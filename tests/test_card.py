@@ -32,7 +32,7 @@ CHOICE = {
          "gain": 0.2, "gain_se": 0.03, "accuracy": 0.983},
     ],
 }  # fmt: skip
-QUALITY = {"nll": 0.5, "brier": 0.2, "ece_classwise": 0.04, "ece_mass": 0.05}
+QUALITY = {"nll": 0.5, "brier": 0.2, "ece_classwise": 0.04, "ece_mass": 0.05, "ece_smooth": 0.06}
 CALIBRATION = {
     "llm": {
         "chosen": "temperature",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 from sklearn.metrics import (
     accuracy_score,
     brier_score_loss,
@@ -27,6 +28,7 @@ from labelfusion.evaluation.metrics import (
     per_label,
     probability_metrics,
     row_nll,
+    smooth_calibration_error,
 )
 from tests.evaluation_data import make_space, make_system, make_targets
 
@@ -102,7 +104,7 @@ def test_no_rows_have_no_metrics(multi_label):
     y = make_targets(0, 3, multi_label)
     out = make_system(y, multi_label)
     got = evaluate(y, out.probabilities, out.decisions, make_space(3, multi_label))
-    assert len(got) == 9
+    assert len(got) == 10
     assert all(np.isnan(value) for value in got.values())
 
 
@@ -152,3 +154,53 @@ def test_calibration_errors_see_over_confidence():
     space = make_space(4, False)
     assert ece_mass(y, p, space) < 0.02 < 0.1 < ece_mass(y, sharp, space)
     assert ece_classwise(y, p) < 0.02 < 0.05 < ece_classwise(y, sharp)
+
+
+def _smoothed_directly(stated, residuals, width):
+    """Mean absolute smoothed residual, from the reflected kernel as the paper writes it."""
+    grid = (np.arange(2000) + 0.5) / 2000
+    images = [2 * turn + sign * stated for turn in range(-4, 5) for sign in (1, -1)]
+    kernel = sum(norm.pdf(grid[:, None], image, width) for image in images)
+    return np.abs((kernel * residuals).mean(axis=1)).mean()
+
+
+@given(st.integers(1, 80), st.floats(0.3, 3), st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_smooth_error_is_the_width_at_which_its_own_kernel_leaves_it(n, power, seed):
+    rng = np.random.default_rng(seed)
+    stated = rng.random(n)
+    observed = (rng.random(n) < stated**power).astype(float)
+    width = smooth_calibration_error(stated, observed)
+    left = _smoothed_directly(stated, observed - stated, width)
+    assert left == pytest.approx(width, abs=2e-3)
+
+
+outcomes = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60)
+
+
+@given(outcomes, st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_smooth_error_bounds_and_symmetries(pairs, random):
+    stated, observed = np.array(pairs).T
+    error = smooth_calibration_error(stated, observed)
+    residuals = observed - stated
+    assert abs(residuals.mean()) - 1e-9 <= error <= np.abs(residuals).mean() + 1e-9
+    assert smooth_calibration_error(1 - stated, 1 - observed) == pytest.approx(error, abs=2e-3)
+    random.shuffle(pairs)
+    assert smooth_calibration_error(*np.array(pairs).T) == pytest.approx(error)
+
+
+@given(outcomes, st.floats(-0.02, 0.02))
+@settings(max_examples=60, deadline=None)
+def test_smooth_error_moves_little_when_the_probabilities_do(pairs, step):
+    stated, observed = np.array(pairs).T
+    moved = np.clip(stated + step, 0, 1)
+    # Binned errors jump where a value crosses an edge; this one is continuous.
+    change = smooth_calibration_error(moved, observed) - smooth_calibration_error(stated, observed)
+    assert abs(change) <= 3 * abs(step) + 3e-3
+
+
+def test_smooth_error_of_a_constant_that_never_comes_true_is_that_constant():
+    assert smooth_calibration_error(np.full(9, 0.3), np.zeros(9)) == pytest.approx(0.3)
+    assert smooth_calibration_error(np.ones(9), np.ones(9)) < 1e-9
+    assert np.isnan(smooth_calibration_error(np.zeros(0), np.zeros(0)))

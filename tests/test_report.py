@@ -10,12 +10,13 @@ import pytest
 from labelfusion.config import EvaluationConfig
 from labelfusion.errors import InputError
 from labelfusion.evaluation import SystemOutput, build_report
+from labelfusion.evaluation.report import before_and_after
 from tests.evaluation_data import make_space, make_system, make_targets
 
 CONFIG = EvaluationConfig(bootstrap_draws=200)
 METRICS = {
     "accuracy", "macro_f1", "micro_f1", "weighted_f1", "samples_f1",
-    "nll", "brier", "ece_classwise", "ece_mass",
+    "nll", "brier", "ece_classwise", "ece_mass", "ece_smooth",
 }  # fmt: skip
 
 
@@ -98,3 +99,19 @@ def test_missing_probabilities_are_refused_with_the_row():
         build_report(
             y, {"llm": SystemOutput(p, good.decisions)}, make_space(3, False), config=CONFIG, seed=0
         )
+
+
+@pytest.mark.parametrize("n", [0, 80])
+def test_calibration_is_told_before_and_after_with_its_diagrams(n):
+    y, space = make_targets(n, 3, False), make_space(3, False)
+    before = make_system(y, False).probabilities
+    part = before_and_after(y, before, np.full((n, 3), 1 / 3), space, CONFIG)
+    assert json.loads(json.dumps(part, allow_nan=False)) == part
+    assert set(part) == {"before", "after", "reliability"}
+    for when in ("before", "after"):
+        diagram = part["reliability"][when]
+        assert set(diagram["labels"]) == set(space.names)
+        assert sum(b["count"] for b in diagram["overall"]) == n
+    if n:
+        assert part["after"]["nll"] == pytest.approx(np.log(3))
+        assert part["after"]["nll"] != part["before"]["nll"]

@@ -25,6 +25,7 @@ from labelfusion.cli import (
     predict,
     prompt,
     providers,
+    report,
     runs,
     score,
     study,
@@ -72,6 +73,7 @@ app.command()(fuse.fuse)
 app.command()(labels.labels)
 app.add_typer(runs.app, name="runs")
 app.add_typer(study.app, name="study")
+app.command()(report.report)
 app.command()(costs.costs)
 app.add_typer(cache.app, name="cache")
 app.add_typer(prompt.app, name="prompt")

@@ -1,6 +1,6 @@
 """Metrics, intervals, comparisons and reliability of a run's test split, and its model card.
 
-Imports numpy and scipy.special alone; knows no file, no fitting and no page.
+Imports numpy and the light parts of scipy alone; knows no file, no fitting and no page.
 """
 
 from labelfusion.evaluation.card import model_card

@@ -21,6 +21,7 @@ METRIC_TITLES = {
     "brier": "Brier score",
     "ece_classwise": "ECE, classwise",
     "ece_mass": "ECE, equal mass",
+    "ece_smooth": "ECE, smooth",
 }
 COUNT_TITLES = {
     "train": "labelled texts to learn from",

@@ -10,11 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.fft import dct, idct
 
 from labelfusion.types import LabelSpace
 
 SMALLEST_PROBABILITY = 1e-12
 CALIBRATION_BINS = 15
+# Stated probabilities are rounded to a grid this fine, which moves smooth ECE by about as much.
+SMOOTH_GRID = 1000
+_BISECTIONS = 40
+PROBABILITY_METRICS = ("nll", "brier", "ece_classwise", "ece_mass", "ece_smooth")
 
 
 @dataclass(frozen=True)
@@ -173,17 +178,51 @@ def ece_mass(targets: np.ndarray, probabilities: np.ndarray, space: LabelSpace) 
     return binned_calibration_error(stated, observed, equal_mass_bins(stated, CALIBRATION_BINS))
 
 
+def ece_smooth(targets: np.ndarray, probabilities: np.ndarray, space: LabelSpace) -> float:
+    """Smooth ECE of `stated_and_observed`, 0..1: no bins, so no choice of bins."""
+    return smooth_calibration_error(*stated_and_observed(targets, probabilities, space))
+
+
+def smooth_calibration_error(stated: np.ndarray, observed: np.ndarray) -> float:
+    """Smooth calibration error of (m,) stated probabilities, 0..1; NaN for no values.
+
+    Błasiok & Nakkiran 2023 ("Smooth ECE: Principled Reliability Diagrams via Kernel
+    Smoothing", section 3): the residuals observed - stated
+    are smoothed over the stated probability by a Gaussian kernel of width s that is reflected at 0
+    and 1, and s is the one width at which the mean absolute value left, which falls as s grows, is
+    s itself. The reflected kernel is the heat kernel of [0, 1] with closed ends, which a cosine
+    transform makes a product: frequency j is damped by exp(-(pi j s)^2 / 2).
+    """
+    if not len(stated):
+        return float("nan")
+    cell = np.minimum((stated * SMOOTH_GRID).astype(int), SMOOTH_GRID - 1)
+    residuals = np.bincount(cell, weights=observed - stated, minlength=SMOOTH_GRID) / len(stated)
+    waves = np.asarray(dct(residuals, norm="ortho"))
+    low, high = 0.0, 1.0
+    for _ in range(_BISECTIONS):
+        width = (low + high) / 2
+        low, high = (width, high) if _left_at(width, waves) > width else (low, width)
+    return high
+
+
+def _left_at(width: float, waves: np.ndarray) -> float:
+    """Sum over the grid of what smoothing with this width leaves of the residuals."""
+    damping = np.exp(-((np.pi * width * np.arange(len(waves))) ** 2) / 2)
+    return float(np.abs(np.asarray(idct(waves * damping, norm="ortho"))).sum())
+
+
 def probability_metrics(
     targets: np.ndarray, probabilities: np.ndarray, space: LabelSpace
 ) -> dict[str, float]:
-    """nll, brier, ece_classwise, ece_mass of (n, k) probabilities; NaN for n = 0."""
+    """PROBABILITY_METRICS of (n, k) probabilities; NaN for n = 0."""
     if not len(targets):
-        return dict.fromkeys(("nll", "brier", "ece_classwise", "ece_mass"), float("nan"))
+        return dict.fromkeys(PROBABILITY_METRICS, float("nan"))
     return {
         "nll": float(row_nll(targets, probabilities, space).mean()),
         "brier": float(row_brier(targets, probabilities, space).mean()),
         "ece_classwise": ece_classwise(targets, probabilities),
         "ece_mass": ece_mass(targets, probabilities, space),
+        "ece_smooth": ece_smooth(targets, probabilities, space),
     }
 
 

@@ -6,15 +6,21 @@ Knows stated probabilities and outcomes. Draws nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.special import bdtr
 
 from labelfusion.evaluation.intervals import wilson_interval
-from labelfusion.evaluation.metrics import equal_mass_bins, stated_and_observed
+from labelfusion.evaluation.metrics import (
+    equal_mass_bins,
+    equal_width_bins,
+    stated_and_observed,
+)
 from labelfusion.types import LabelSpace
 
 RELIABILITY_BINS = 10
+HISTOGRAM_BINS = 20
 # Fewer values than this a bin, and a frequency says next to nothing: use fewer bins instead.
 SMALLEST_BIN = 10
 
@@ -75,16 +81,30 @@ def consistency_band(
 
 def reliability(
     targets: np.ndarray, probabilities: np.ndarray, space: LabelSpace, confidence: float
-) -> dict[str, object]:
-    """{"overall": bins, "labels": {label: bins}}; see `stated_and_observed` for overall."""
+) -> dict[str, Any]:
+    """{"overall": bins, "labels": {label: bins}, "histogram": {"overall": counts, "labels": …}}.
+
+    See `stated_and_observed` for overall. Counts are of HISTOGRAM_BINS equal-width bins of 0..1:
+    how often which probability is stated, which bins of equal mass do not show.
+    """
+    pairs = {
+        label: (probabilities[:, j], targets[:, j].astype(bool))
+        for j, label in enumerate(space.names)
+    }
     stated, observed = stated_and_observed(targets, probabilities, space)
     return {
         "overall": reliability_bins(stated, observed, confidence),
-        "labels": {
-            label: reliability_bins(probabilities[:, j], targets[:, j].astype(bool), confidence)
-            for j, label in enumerate(space.names)
+        "labels": {label: reliability_bins(*pair, confidence) for label, pair in pairs.items()},
+        "histogram": {
+            "overall": _histogram(stated),
+            "labels": {label: _histogram(p) for label, (p, _) in pairs.items()},
         },
     }
+
+
+def _histogram(stated: np.ndarray) -> list[int]:
+    bins = equal_width_bins(stated, HISTOGRAM_BINS)
+    return np.bincount(bins, minlength=HISTOGRAM_BINS).tolist()
 
 
 def describe_reliability(bins: Sequence[Mapping[str, float]]) -> str:

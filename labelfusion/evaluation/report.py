@@ -19,7 +19,13 @@ from labelfusion.evaluation.intervals import (
     bootstrap_intervals,
     bootstrap_metrics,
 )
-from labelfusion.evaluation.metrics import confusion, evaluate, exact_match, per_label
+from labelfusion.evaluation.metrics import (
+    confusion,
+    evaluate,
+    exact_match,
+    per_label,
+    probability_metrics,
+)
 from labelfusion.evaluation.reliability import reliability
 from labelfusion.files import json_ready
 from labelfusion.tasks import task_for
@@ -70,6 +76,27 @@ def build_report(
         ),
     }
     return json_ready(report)
+
+
+def before_and_after(
+    targets: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    space: LabelSpace,
+    config: EvaluationConfig,
+) -> dict[str, Any]:
+    """What calibrating one source changes: `before`, `after` and `reliability` of each.
+
+    Args:
+        targets: (n, k) of the rows that the source answered.
+        before, after: (n, k) its probabilities as they came, and calibrated.
+    """
+    stages = {"before": before, "after": after}
+    metrics = {when: probability_metrics(targets, p, space) for when, p in stages.items()}
+    diagrams = {
+        when: reliability(targets, p, space, config.confidence) for when, p in stages.items()
+    }
+    return json_ready(metrics | {"reliability": diagrams})
 
 
 def _system_part(

@@ -7,7 +7,7 @@ missing. Knows signals and targets. Does not know texts, encoders, LLMs or run f
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,13 @@ class FusionModel:
     def rule(self) -> DecisionRule:
         """The decision rule for rows on which every source is present."""
         return self._subsets[tuple(range(len(self.sources)))].rule
+
+    def with_rule(self, rule: DecisionRule) -> FusionModel:
+        """The same model with another decision rule for rows on which every source is present."""
+        whole = tuple(range(len(self.sources)))
+        subsets = self._subsets | {whole: replace(self._subsets[whole], rule=rule)}
+        parts = (self._prior, self._alone, subsets, self._prior_rule)
+        return FusionModel(self.space, self.sources, *parts)
 
     def predict(
         self, signals: Mapping[str, Signal] | Sequence[Signal], *, contributions: bool = False

@@ -69,7 +69,7 @@ def forest(table: pd.DataFrame, metric: Metric, confidence: float) -> Chart:
     value, low, high = (table[column].to_numpy() * scale for column in ("value", "low", "high"))
     title = f"{metric.name} of fusion and each source"
     figure = _dots(value, low, high, names, list(source_colours(list(table["system"])).values()))
-    _lay_out(figure, title, f"{metric.axis}, {confidence:.0%} interval", len(table))
+    lay_out(figure, title, f"{metric.axis}, {confidence:.0%} interval", len(table))
     return Chart(figure, title, _read_forest(table, metric), _describe(table, metric), table)
 
 
@@ -94,7 +94,8 @@ def _dots(
     return figure
 
 
-def _lay_out(figure: go.Figure, title: str, x_title: str, rows: int) -> None:
+def lay_out(figure: go.Figure, title: str, x_title: str, rows: int) -> None:
+    """Title, axes and height of a figure whose `rows` lie below each other."""
     figure.update_layout(
         title={"text": title, "font": {"size": 16}},
         showlegend=False,
@@ -105,7 +106,7 @@ def _lay_out(figure: go.Figure, title: str, x_title: str, rows: int) -> None:
     figure.update_yaxes(autorange="reversed", automargin=True, title=None)
 
 
-def _show_legend(figure: go.Figure, height: int) -> None:
+def show_legend(figure: go.Figure, height: int) -> None:
     """A legend in one line between title and figure, where no width cuts it."""
     legend = {
         "orientation": "h",
@@ -155,7 +156,7 @@ def class_balance(counts: pd.Series) -> Chart:
     if len(ordered) > len(shown):
         title += f" (the {len(shown)} most frequent of {len(ordered)})"
     figure = _bars(shown, GREEN)
-    _lay_out(figure, title, "Labelled texts (count)", 0)
+    lay_out(figure, title, "Labelled texts (count)", 0)
     figure.update_layout(height=120 + 24 * len(shown))
     reading = _read_balance(ordered)
     table = ordered.rename("texts").rename_axis("label").reset_index()
@@ -210,8 +211,8 @@ def label_f1(table: pd.DataFrame, sources: list[str]) -> Chart:
     if len(table) > len(shown):
         title += f" (the {len(shown)} lowest of {len(table)})"
     figure = _grouped_dots(shown, columns)
-    _lay_out(figure, title, "F1 on the test texts (%)", 0)
-    _show_legend(figure, 180 + 26 * len(shown))
+    lay_out(figure, title, "F1 on the test texts (%)", 0)
+    show_legend(figure, 180 + 26 * len(shown))
     worst = shown.iloc[0]
     reading = (
         f"The weakest label is {worst['label']}: F1 {100 * worst['f1']:.1f} % on "
@@ -328,9 +329,9 @@ def label_counts(table: pd.DataFrame, system: str) -> Chart:
     if len(table) > len(shown):
         title += f" (the {len(shown)} with most errors of {len(table)})"
     figure = _stacked_bars(shown)
-    _lay_out(figure, title, "Test texts (count)", 0)
+    lay_out(figure, title, "Test texts (count)", 0)
     figure.update_layout(barmode="stack")
-    _show_legend(figure, 190 + 28 * len(shown))
+    show_legend(figure, 190 + 28 * len(shown))
     worst = shown.iloc[0]
     reading = (
         f"Most errors are on {worst['label']}: {worst['missed']:,} missed and "
@@ -369,7 +370,7 @@ def candidates(table: pd.DataFrame) -> Chart:
     names = [f"{name} (chosen)" if c else name for name, c in table[["name", "chosen"]].to_numpy()]
     figure = _dots(loss, loss - error, loss + error, names, colours)
     title = "Cross-validated log loss of each candidate"
-    _lay_out(figure, title, "Log loss (nats per text), one standard error; lower is better", 0)
+    lay_out(figure, title, "Log loss (nats per text), one standard error; lower is better", 0)
     figure.update_layout(height=150 + 30 * len(table))
     reading = _read_candidates(table)
     return Chart(figure, title, reading, f"Dot plot of log loss per candidate. {reading}", table)

@@ -29,6 +29,7 @@ PROVIDERS = {
     "local": "Model folder on this computer",
 }
 KEY_ENDING = "_API_KEY"
+NOTHING = Decimal(0)
 
 
 def default_model(provider: str) -> str | None:
@@ -182,6 +183,11 @@ def money(usd: Decimal | None) -> str:
     from labelfusion.costs import format_usd
 
     return format_usd(usd)
+
+
+def dollars(usd: float | None) -> str:
+    """A measured or forecast amount for people."""
+    return money(None if usd is None else Decimal(repr(usd)))
 
 
 def _rate(usd: Decimal | None) -> str:

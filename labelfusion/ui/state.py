@@ -26,10 +26,11 @@ from labelfusion.workspace import Workspace
 
 if TYPE_CHECKING:
     from labelfusion.costing import RunEstimate
-    from labelfusion.costs import Ledger
+    from labelfusion.costs import CostLine, GroupBy, Ledger
     from labelfusion.data import Finding, Table
     from labelfusion.llm.providers.base import Prompt
     from labelfusion.types import Dataset, Split
+    from labelfusion.ui.decisions import Rows
 
 REMEMBERED = ("dataset", "run", "who")
 ESTIMATE_SECONDS = 30.0
@@ -101,6 +102,19 @@ def _run(path: str, stamp: float) -> Run:  # noqa: ARG001 - the stamp is part of
     return Run(RunFolder(Path(path)))
 
 
+def rows_of(run: Run, split: str) -> Rows:
+    """The predicted rows of a split as arrays, made once. Raises RunError."""
+    path = str(run.folder.predictions)
+    return _rows_of(path, split, _stamp(path), run)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the predictions")
+def _rows_of(path: str, split: str, stamp: float, _run: Run) -> Rows:  # noqa: ARG001 - the cache's key
+    from labelfusion.ui import decisions
+
+    return decisions.rows_of(_run.predictions, _run.metrics, split)
+
+
 def open_table(config: DataConfig) -> Table:
     """The table a data config names, read once until the file changes. Raises InputError."""
     return _table(
@@ -160,6 +174,31 @@ def _ledger() -> Iterator[Ledger | None]:
 def _spend(**period: str) -> Decimal:
     with _ledger() as ledger:
         return ledger.spend(**period).total if ledger else Decimal(0)
+
+
+def cost_lines(by: GroupBy, run: str | None = None) -> list[CostLine]:
+    """The ledger's sums by group, of one run or of all; [] while nothing was ever asked.
+
+    Read anew only once the ledger has changed. Raises LabelFusionError for a damaged one.
+    """
+    from labelfusion.costs import LEDGER_NAME
+
+    path = str(workspace().root / LEDGER_NAME)
+    # What is written last is in the write-ahead log until SQLite moves it.
+    return _cost_lines(by, run, path, (_stamp(path), _stamp(f"{path}-wal")))
+
+
+@st.cache_resource(max_entries=32, show_spinner="Reading the ledger")
+def _cost_lines(
+    by: GroupBy,
+    run: str | None,
+    path: str,  # noqa: ARG001 - part of the cache's key
+    stamps: tuple[float, float],  # noqa: ARG001 - part of the cache's key
+) -> list[CostLine]:
+    from labelfusion.costs import summarise
+
+    with _ledger() as ledger:
+        return summarise(ledger, by, run=run) if ledger else []
 
 
 def spend_this_month() -> str:

@@ -16,6 +16,7 @@ import pandas as pd
 from labelfusion.types import Dataset, Split
 
 FUSION = "fusion"
+EVERY_LABEL = "(all labels)"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ _METRICS = (
     Metric("brier", "Brier score", False, False),
     Metric("ece_classwise", "Calibration error, per label", False, False),
     Metric("ece_mass", "Calibration error, equal mass", False, False),
+    Metric("ece_smooth", "Calibration error, smooth", False, False),
 )
 
 

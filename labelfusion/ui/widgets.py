@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
 
-from labelfusion.errors import LabelFusionError
+from labelfusion.errors import InputError, LabelFusionError, did_you_mean
 from labelfusion.ui import state
-from labelfusion.ui.tables import safe_csv
+from labelfusion.ui.tables import EVERY_LABEL, safe_csv
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labelfusion.runs import Run
     from labelfusion.ui.charts import Chart
 
 ICON = str(Path(__file__).parent / "assets" / "logo.svg")
@@ -30,6 +31,8 @@ PAGES = (
     ("pages/train.py", "Train"),
     ("pages/jobs.py", "Jobs"),
     ("pages/results.py", "Results"),
+    ("pages/calibration.py", "Calibration"),
+    ("pages/cost.py", "Cost"),
     ("pages/label.py", "Label"),
 )
 PAGE_ROWS = 50
@@ -111,6 +114,43 @@ def empty(message: str, page_path: str | None = None, label: str | None = None) 
     st.info(message)
     if page_path and label:
         st.page_link(page_path, label=f"{label} →")
+
+
+def choose_run() -> Run:
+    """The run in the address, from a select box; the page ends here where there is none."""
+    runs = state.manager().list()
+    if runs.empty:
+        empty("There is no run yet.", "pages/train.py", "Train a model")
+        st.stop()
+    names = {r["id"]: f"{r['name']} · {r['state']} · {r['id']}" for r in runs.to_dict("records")}
+    return state.open_run(state.choose("Run", "run", names))
+
+
+def choose_finished_run() -> Run:
+    """The same, and the page ends where the run has no results yet."""
+    run = choose_run()
+    if run.status.state != "finished":
+        st.info(f"This run is {run.status.state}, so there are no results yet.")
+        st.page_link("pages/jobs.py", label="See the job →", query_params={"run": run.id})
+        st.stop()
+    return run
+
+
+def choose_label(run: Run, *, together: bool) -> str | None:
+    """A label of the run, in the address; None for all `together`, if that may be chosen.
+
+    Raises InputError for a label in the address that the run does not have.
+    """
+    labels = run.metrics["task"]["labels"]
+    options = {EVERY_LABEL: "All labels together"} if together else {}
+    options |= {label: label for label in labels}
+    if not together and state.param("label") == EVERY_LABEL:
+        state.set_param("label", labels[0])
+    chosen = state.choose("Label", "label", options)
+    if chosen not in options:
+        remedy = did_you_mean(chosen, labels)
+        raise InputError("The run has no label of this name", found=chosen, remedy=remedy)
+    return None if chosen == EVERY_LABEL and together else chosen
 
 
 def show_chart(chart: Chart, key: str, *, selectable: str | None = None) -> Any:
