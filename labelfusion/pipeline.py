@@ -6,7 +6,7 @@ tells `on_event` what happens, and takes from `store` what an interrupted run al
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,25 @@ import numpy as np
 from labelfusion.classifier import ML_SOURCE, FusedClassifier, ml_signal, scattered, score_llm
 from labelfusion.config import LLMConfig, RunConfig
 from labelfusion.data import Finding, find_problems, load_dataset, make_split
-from labelfusion.encoders import Encoder, cross_fit, cross_fit_folds, make_encoder
+from labelfusion.encoders import (
+    NEVER_HELD_OUT,
+    Encoder,
+    cross_fit,
+    cross_fit_folds,
+    make_encoder,
+)
+from labelfusion.errors import InputError
 from labelfusion.evaluation.intervals import SystemOutput
 from labelfusion.evaluation.metrics import probability_metrics
 from labelfusion.evaluation.report import FUSION, build_report
+from labelfusion.evaluation.words import NO_METRICS
+from labelfusion.explain import global_contributions
 from labelfusion.files import json_ready
 from labelfusion.fusion.decisions import DecisionRule
 from labelfusion.fusion.model import FusionModel
 from labelfusion.fusion.routing import fit_routing, tested
 from labelfusion.llm import ScoringContext, TrainingTexts, asks, check_entry
+from labelfusion.shift import Reference, make_reference
 from labelfusion.tasks import signal_evidence, task_for
 from labelfusion.types import (
     Dataset,
@@ -51,6 +61,7 @@ class FittedRun:
             rows; rows in neither part of the split are missing.
         test_prediction: of rows split.test, by the final model, with contributions.
         train_prediction: of rows split.train, out of fold throughout.
+        new_prediction: of rows split.predict, by the final model, with contributions.
         report: the content of metrics.json.
     """
 
@@ -62,6 +73,7 @@ class FittedRun:
     signals: dict[str, Signal]
     test_prediction: Prediction
     train_prediction: Prediction
+    new_prediction: Prediction
     report: dict[str, Any]
     findings: list[Finding]
 
@@ -80,6 +92,8 @@ def check(config: RunConfig) -> Dataset:
 
 def check_sources(dataset: Dataset, split: Split, config: RunConfig) -> None:
     """Raises LabelFusionError unless every source can be had for the rows of the split."""
+    if config.ml.encoder != "none":
+        _check_trainable(dataset, split)
     training = training_texts(dataset, split)
     for entry in config.llm:
         check_entry(entry, dataset.space, config.costs, training)
@@ -87,6 +101,20 @@ def check_sources(dataset: Dataset, split: Split, config: RunConfig) -> None:
             score_llm(entry, rows_at(dataset, scored_rows(split)), dataset.space, config)
     if config.ml.encoder != "none":
         make_encoder(config.ml, dataset.space, seed=config.seed, cache_dir=None)
+
+
+def _check_trainable(dataset: Dataset, split: Split) -> None:
+    """An encoder learns from rows of at least two labels; an LLM needs none."""
+    labels = int(dataset.targets[split.train].any(axis=0).sum())
+    if len(split.train) >= 2 and (labels >= 2 or dataset.space.multi_label):
+        return
+    raise InputError(
+        "There are too few labelled rows to train an encoder",
+        where=dataset.name,
+        expected="at least 2 labelled training rows, of 2 labels",
+        found=f"{len(split.train)} training rows, of {labels} labels",
+        remedy="Label some rows, or set ml.encoder: none and let an LLM label without any",
+    )
 
 
 def fit(
@@ -119,16 +147,26 @@ def fit(
     )
     fusion = fit_fusion(dataset, split.train, signals, config, on_event)
     routing = fit_routing(fusion, dataset.targets[split.train], config)
-    classifier = FusedClassifier(dataset.space, encoder, fusion, routing.policy)
     on_event(Event("evaluate", "start", "Reading the test split", total=len(split.test)))
-    test_signals = {name: signal.take(split.test) for name, signal in signals.items()}
+    test_signals, new_signals = _taken(signals, split.test), _taken(signals, split.predict)
     prediction = fusion.predict(test_signals, contributions=True)
+    new = fusion.predict(new_signals, contributions=True)
     report = _report(dataset, split, fusion, test_signals, prediction, config)
+    report["contributions"] = json_ready(
+        global_contributions(prediction if len(split.test) else new)
+    )
     targets = dataset.targets[split.test]
-    routing = tested(routing, fusion, targets, test_signals, prediction, config)
+    if len(targets):
+        routing = tested(routing, fusion, targets, test_signals, prediction, config)
     report["routing"] = json_ready(routing.to_dict())
     on_event(Event("evaluate", "done", _headline(report), len(split.test), len(split.test)))
     assert fusion.out_of_fold is not None
+    unseen = [
+        (_taken(signals, split.train), fusion.out_of_fold),
+        (test_signals, prediction),
+    ]
+    reference = reference_of(dataset, split.train, encoder, fusion, unseen, config.seed)
+    classifier = FusedClassifier(dataset.space, encoder, fusion, routing.policy, reference)
     return FittedRun(
         config,
         dataset,
@@ -138,9 +176,27 @@ def fit(
         signals,
         prediction,
         fusion.out_of_fold,
+        new,
         report,
         findings,
     )
+
+
+def _taken(signals: Mapping[str, Signal], rows: np.ndarray) -> dict[str, Signal]:
+    return {name: signal.take(rows) for name, signal in signals.items()}
+
+
+def reference_of(
+    dataset: Dataset,
+    train: np.ndarray,
+    encoder: Encoder | None,
+    fusion: FusionModel,
+    unseen: Sequence[tuple[Mapping[str, Signal], Prediction]],
+    seed: int,
+) -> Reference | None:
+    """What later texts are compared with (`labelfusion.shift.make_reference`)."""
+    rows, labels = rows_at(dataset, train), dataset.space.joined(dataset.targets[train])
+    return make_reference(encoder, rows.texts, rows.ids, labels, fusion, unseen, seed=seed)
 
 
 def make_signals(
@@ -154,7 +210,9 @@ def make_signals(
 ) -> tuple[Encoder | None, np.ndarray, dict[str, Signal]]:
     """The final encoder, the folds of the training rows, and every source's signal."""
     targets = dataset.targets[split.train]
-    folds = cross_fit_folds(config.ml, targets, dataset.space, config.seed)
+    folds = np.full(len(targets), NEVER_HELD_OUT)
+    if len(targets) > 1:
+        folds = cross_fit_folds(config.ml, targets, dataset.space, config.seed)
     signals: dict[str, Signal] = {}
     encoder = None
     if config.ml.encoder != "none":
@@ -211,9 +269,10 @@ def _ml_signal(
     train = rows_at(dataset, split.train)
     out_of_fold = cross_fit(make, train.texts, dataset.targets[split.train], folds, on_event)
     _fit_encoder(encoder, dataset, split, on_event)
-    on_test = ml_signal(encoder, rows_at(dataset, split.test), on_event)
+    others = np.concatenate([split.test, split.predict])
+    on_others = ml_signal(encoder, rows_at(dataset, others), on_event)
     on_event(Event("ml", "done", out_of_fold.origin, n, n, "texts"))
-    return scattered([(split.train, out_of_fold), (split.test, on_test)], len(dataset))
+    return scattered([(split.train, out_of_fold), (others, on_others)], len(dataset))
 
 
 def _fit_encoder(encoder: Encoder, dataset: Dataset, split: Split, on_event: OnEvent) -> None:
@@ -222,7 +281,7 @@ def _fit_encoder(encoder: Encoder, dataset: Dataset, split: Split, on_event: OnE
 
 def scored_rows(split: Split) -> np.ndarray:
     """Positions of the rows that every LLM source scores, in the order they are asked about."""
-    return np.concatenate([split.train, split.test])
+    return np.concatenate([split.train, split.test, split.predict])
 
 
 def training_texts(dataset: Dataset, split: Split) -> TrainingTexts:
@@ -270,7 +329,7 @@ def _report(
     """metrics.json: every source by itself and the fusion on the test rows, and the choice."""
     targets = dataset.targets[split.test]
     systems = {name: _alone(fusion, signal) for name, signal in signals.items()}
-    answered = float(prediction.present.any(axis=1).mean())
+    answered = float(prediction.present.any(axis=1).mean()) if len(targets) else 1.0
     systems[FUSION] = SystemOutput(
         prediction.probabilities,
         prediction.decisions,
@@ -284,6 +343,7 @@ def _report(
     report["n"] |= {
         "train": len(split.train),
         "unlabelled": len(dataset) - labelled,
+        "predicted": len(split.predict),
         "dropped": labelled - len(split.train) - len(split.test),
     }
     report["choice"] = json_ready(fusion.choice.to_dict())
@@ -320,5 +380,7 @@ def _calibration(fusion: FusionModel, signal: Signal, targets: np.ndarray) -> di
 
 def _headline(report: dict[str, Any]) -> str:
     metric = report["task"]["primary"]
+    if not report["n"]["test"]:
+        return NO_METRICS
     figures = (f"{name} {part['metrics'][metric]:.3f}" for name, part in report["systems"].items())
     return f"{metric}: {', '.join(figures)}"

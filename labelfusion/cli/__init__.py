@@ -20,6 +20,7 @@ from labelfusion.cli import (
     create_config,
     doctor,
     estimate,
+    explain,
     fuse,
     predict,
     prompt,
@@ -66,6 +67,7 @@ app.command()(train.train)
 app.command()(estimate.estimate)
 app.command()(score.score)
 app.command()(predict.predict)
+app.command()(explain.explain)
 app.command()(fuse.fuse)
 app.add_typer(runs.app, name="runs")
 app.command()(costs.costs)
