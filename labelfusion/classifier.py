@@ -23,6 +23,7 @@ from labelfusion.fusion.inputs import check_shape
 from labelfusion.fusion.model import FusionModel
 from labelfusion.fusion.routing import Override, RoutingPolicy, always, overridden
 from labelfusion.llm import ScoringContext, score_rows
+from labelfusion.shift import Drift, Reference, Unlike, find_unlike, measure_drift, written
 from labelfusion.types import LabelSpace, OnEvent, Prediction, Rows, Signal, ignore_event
 
 FORMAT = 1
@@ -33,7 +34,8 @@ class FusedClassifier:
     """A fitted encoder (or none) and the fusion model over it and the LLM sources.
 
     `routing` says which texts the LLM sources are asked about; whoever scores texts obeys it
-    through `route`.
+    through `route`. `reference` is what new texts are compared with (`labelfusion.shift`); None
+    for a model that was saved without one.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class FusedClassifier:
         encoder: Encoder | None,
         fusion: FusionModel,
         routing: RoutingPolicy | None = None,
+        reference: Reference | None = None,
     ) -> None:
         self.space, self.encoder, self.fusion = space, encoder, fusion
+        self.reference = reference
         self.routing = routing or always("The LLM sources are asked about every text")
 
     @property
@@ -101,6 +105,37 @@ class FusedClassifier:
             signals[JOINT_SOURCE] = joint_signal(encoder, rows, signals, on_event)
         return self._fused(len(rows), signals, contributions)
 
+    def compare(
+        self,
+        rows: Rows,
+        signals: Mapping[str, Signal],
+        prediction: Prediction,
+        *,
+        selected: bool = False,
+        on_event: OnEvent = ignore_event,
+    ) -> tuple[Unlike, Drift] | None:
+        """How unlike the training texts n texts are, one by one and as a whole.
+
+        Args:
+            signals, prediction: of these rows.
+            selected: the texts that LLM sources were asked about were picked for being doubtful.
+
+        None for a model saved without a reference. Texts that have been encoded are not encoded
+        again.
+        """
+        if self.reference is None:
+            return None
+        features = self.reference.features(self.encoder, written(rows.texts), on_event)
+        unlike = find_unlike(
+            self.reference,
+            rows.texts,
+            features,
+            fusion=self.fusion,
+            signals=signals,
+            selected=selected,
+        )
+        return unlike, measure_drift(self.reference, unlike, features, prediction)
+
     def _fused(
         self, n: int, signals: Mapping[str, Signal], contributions: bool = False
     ) -> Prediction:
@@ -109,7 +144,7 @@ class FusedClassifier:
         return self.fusion.predict(signals, contributions=contributions)
 
     def save(self, folder: Path) -> None:
-        """Write label_space.json, the fusion model, routing.json and encoder/ into `folder`."""
+        """Write label space, fusion model, routing, reference texts and encoder/ into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         values = {
             "format": FORMAT,
@@ -123,6 +158,8 @@ class FusedClassifier:
         )
         self.fusion.save(folder)
         self.routing.save(folder)
+        if self.reference is not None:
+            self.reference.save(folder)
         if self.encoder is not None:
             self.encoder.save(folder / ENCODER_FOLDER)
 
@@ -150,7 +187,8 @@ class FusedClassifier:
         encoder = None
         if values["encoder"]:
             encoder = load_encoder(folder / ENCODER_FOLDER, space, cache_dir=cache_dir)
-        return cls(space, encoder, FusionModel.load(folder, space), RoutingPolicy.load(folder))
+        fusion, routing = FusionModel.load(folder, space), RoutingPolicy.load(folder)
+        return cls(space, encoder, fusion, routing, Reference.load(folder))
 
 
 SPACE_FILE, ENCODER_FOLDER = "label_space.json", "encoder"

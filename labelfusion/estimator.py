@@ -30,9 +30,16 @@ from labelfusion.data import (
     table_from_frame,
 )
 from labelfusion.errors import ConfigError, InputError, RunError, did_you_mean
+from labelfusion.explain import explanation_table
 from labelfusion.fusion.routing import fit_routing
 from labelfusion.llm import scoring_session
-from labelfusion.pipeline import check_sources, fit_fusion, make_signals, training_texts
+from labelfusion.pipeline import (
+    check_sources,
+    fit_fusion,
+    make_signals,
+    reference_of,
+    training_texts,
+)
 from labelfusion.types import (
     Dataset,
     LabelSpace,
@@ -113,7 +120,10 @@ class AutoFusionClassifier(ClassifierMixin, BaseEstimator):
             )
         fusion = fit_fusion(dataset, train, signals, config, ignore_event)
         policy = fit_routing(fusion, dataset.targets[train], config).policy
-        self.classifier_ = FusedClassifier(dataset.space, encoder, fusion, policy)
+        unseen = [(signals, fusion.out_of_fold)] if fusion.out_of_fold else []
+        unseen = [({n: s.take(train) for n, s in part.items()}, p) for part, p in unseen]
+        reference = reference_of(dataset, train, encoder, fusion, unseen, config.seed)
+        self.classifier_ = FusedClassifier(dataset.space, encoder, fusion, policy, reference)
         self.config_, self.choice_ = config, fusion.choice
         self.training_texts_ = training_texts(dataset, split)
         self.out_of_fold_ = fusion.out_of_fold
@@ -141,25 +151,12 @@ class AutoFusionClassifier(ClassifierMixin, BaseEstimator):
 
         Returns:
             Columns text (position), label, probability, decided, prior (log-odds), for each source
-            `<source>_contribution` (log-odds; they sum to the fused log-odds minus the prior) and
-            `<source>_present`.
+            `<source>_contribution` (log-odds) and `<source>_present`, and fused: the prior plus the
+            contributions.
         """
         prediction = self._predict(X, llm_scores, contributions=True)
-        shares = prediction.contributions
-        assert shares is not None
-        n, k = prediction.probabilities.shape
         prior = self.classifier_.fusion.prior_log_odds()
-        frame: dict[str, Any] = {
-            "text": np.repeat(np.arange(n), k),
-            "label": np.tile(self.classes_, n),
-            "probability": prediction.probabilities.ravel(),
-            "decided": prediction.decisions.ravel(),
-            "prior": np.tile(prior, n),
-        }
-        for s, name in enumerate(prediction.sources):
-            frame[f"{name}_contribution"] = shares[:, s].ravel()
-            frame[f"{name}_present"] = np.repeat(prediction.present[:, s], k)
-        return pd.DataFrame(frame)
+        return explanation_table(prediction, prior, self.classes_)
 
     def save(self, folder: str | Path) -> Path:
         """Write the fitted model as JSON and safetensors (no pickle). Returns the folder."""
@@ -244,17 +241,18 @@ def _session_name() -> str:
 
 def _dataset(X: Any, y: Any, config: RunConfig) -> tuple[Dataset, np.ndarray]:
     """The Dataset and the caller's own label values, in the order of its LabelSpace."""
-    if y is None:
+    if y is None and not (config.data.labels and not isinstance(X, pd.DataFrame)):
         if not isinstance(X, pd.DataFrame):
             raise InputError(
                 "There are no labels",
-                expected="fit(DataFrame) with label columns, or fit(texts, y)",
+                expected="fit(DataFrame) with label columns, fit(texts, y), or fit(texts) with the "
+                "labels named in data.labels",
                 found=f"fit({type(X).__name__})",
             )
         dataset = dataset_from_table(table_from_frame(X), config.data)
         return dataset, np.array(dataset.space.names)
     classes = None
-    if isinstance(y, pd.Series) or (np.ndim(y) == 1 and not _is_listed(y)):
+    if isinstance(y, pd.Series) or (y is not None and np.ndim(y) == 1 and not _is_listed(y)):
         y, classes = _indicators(np.asarray(y), list(config.data.labels))
     rows = _rows(X, config)
     dataset = dataset_from_arrays(rows.texts, y, config=config.data)

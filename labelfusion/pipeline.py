@@ -6,7 +6,7 @@ tells `on_event` what happens, and takes from `store` what an interrupted run al
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from labelfusion.classifier import (
 from labelfusion.config import RunConfig
 from labelfusion.data import Finding, find_problems, load_dataset, make_split
 from labelfusion.encoders import (
+    NEVER_HELD_OUT,
     Encoder,
     JointEncoder,
     LLMEvidence,
@@ -34,14 +35,18 @@ from labelfusion.encoders import (
     cross_fit_jointly,
     make_encoder,
 )
+from labelfusion.errors import InputError
 from labelfusion.evaluation.intervals import SystemOutput
 from labelfusion.evaluation.report import FUSION, before_and_after, build_report
 from labelfusion.evaluation.source_value import error_overlap, source_values
+from labelfusion.evaluation.words import NO_METRICS
+from labelfusion.explain import global_contributions
 from labelfusion.files import json_ready
 from labelfusion.fusion.decisions import DecisionRule
 from labelfusion.fusion.model import FusionModel
 from labelfusion.fusion.routing import fit_routing, tested
 from labelfusion.llm import ScoringContext, TrainingTexts, asks, check_entry
+from labelfusion.shift import Reference, make_reference
 from labelfusion.tasks import signal_evidence, task_for
 from labelfusion.types import (
     STAGES,
@@ -69,6 +74,7 @@ class FittedRun:
             rows; rows in neither part of the split are missing.
         test_prediction: of rows split.test, by the final model, with contributions.
         train_prediction: of rows split.train, out of fold throughout.
+        new_prediction: of rows split.predict, by the final model, with contributions.
         report: the content of metrics.json.
     """
 
@@ -80,6 +86,7 @@ class FittedRun:
     signals: dict[str, Signal]
     test_prediction: Prediction
     train_prediction: Prediction
+    new_prediction: Prediction
     report: dict[str, Any]
     findings: list[Finding]
 
@@ -98,6 +105,8 @@ def check(config: RunConfig) -> Dataset:
 
 def check_sources(dataset: Dataset, split: Split, config: RunConfig) -> None:
     """Raises LabelFusionError unless every source can be had for the rows of the split."""
+    if config.ml.encoder != "none":
+        _check_trainable(dataset, split)
     training = training_texts(dataset, split)
     for entry in config.llm:
         check_entry(entry, dataset.space, config.costs, training)
@@ -105,6 +114,20 @@ def check_sources(dataset: Dataset, split: Split, config: RunConfig) -> None:
             score_llm(entry, rows_at(dataset, scored_rows(split)), dataset.space, config)
     if config.ml.encoder != "none":
         make_encoder(config.ml, dataset.space, seed=config.seed, cache_dir=None)
+
+
+def _check_trainable(dataset: Dataset, split: Split) -> None:
+    """An encoder learns from rows of at least two labels; an LLM needs none."""
+    labels = int(dataset.targets[split.train].any(axis=0).sum())
+    if len(split.train) >= 2 and (labels >= 2 or dataset.space.multi_label):
+        return
+    raise InputError(
+        "There are too few labelled rows to train an encoder",
+        where=dataset.name,
+        expected="at least 2 labelled training rows, of 2 labels",
+        found=f"{len(split.train)} training rows, of {labels} labels",
+        remedy="Label some rows, or set ml.encoder: none and let an LLM label without any",
+    )
 
 
 def fit(
@@ -137,16 +160,26 @@ def fit(
     )
     fusion = fit_fusion(dataset, split.train, signals, config, on_event)
     routing = fit_routing(fusion, dataset.targets[split.train], config)
-    classifier = FusedClassifier(dataset.space, encoder, fusion, routing.policy)
     on_event(Event("evaluate", "start", "Reading the test split", total=len(split.test)))
-    test_signals = {name: signal.take(split.test) for name, signal in signals.items()}
+    test_signals, new_signals = _taken(signals, split.test), _taken(signals, split.predict)
     prediction = fusion.predict(test_signals, contributions=True)
+    new = fusion.predict(new_signals, contributions=True)
     report = _report(dataset, split, fusion, test_signals, prediction, config)
+    report["contributions"] = json_ready(
+        global_contributions(prediction if len(split.test) else new)
+    )
     targets = dataset.targets[split.test]
-    routing = tested(routing, fusion, targets, test_signals, prediction, config)
+    if len(targets):
+        routing = tested(routing, fusion, targets, test_signals, prediction, config)
     report["routing"] = json_ready(routing.to_dict())
     on_event(Event("evaluate", "done", _headline(report), len(split.test), len(split.test)))
     assert fusion.out_of_fold is not None
+    unseen = [
+        (_taken(signals, split.train), fusion.out_of_fold),
+        (test_signals, prediction),
+    ]
+    reference = reference_of(dataset, split.train, encoder, fusion, unseen, config.seed)
+    classifier = FusedClassifier(dataset.space, encoder, fusion, routing.policy, reference)
     return FittedRun(
         config,
         dataset,
@@ -156,9 +189,27 @@ def fit(
         signals,
         prediction,
         fusion.out_of_fold,
+        new,
         report,
         findings,
     )
+
+
+def _taken(signals: Mapping[str, Signal], rows: np.ndarray) -> dict[str, Signal]:
+    return {name: signal.take(rows) for name, signal in signals.items()}
+
+
+def reference_of(
+    dataset: Dataset,
+    train: np.ndarray,
+    encoder: Encoder | None,
+    fusion: FusionModel,
+    unseen: Sequence[tuple[Mapping[str, Signal], Prediction]],
+    seed: int,
+) -> Reference | None:
+    """What later texts are compared with (`labelfusion.shift.make_reference`)."""
+    rows, labels = rows_at(dataset, train), dataset.space.joined(dataset.targets[train])
+    return make_reference(encoder, rows.texts, rows.ids, labels, fusion, unseen, seed=seed)
 
 
 def make_signals(
@@ -175,7 +226,9 @@ def make_signals(
     An encoder that reads LLM scores is trained after the LLM sources have been asked.
     """
     targets = dataset.targets[split.train]
-    folds = cross_fit_folds(config.ml, targets, dataset.space, config.seed)
+    folds = np.full(len(targets), NEVER_HELD_OUT)
+    if len(targets) > 1:
+        folds = cross_fit_folds(config.ml, targets, dataset.space, config.seed)
     made = _Made(dataset, split, config, on_event, store)
     encoder = None
     if config.ml.joint:
@@ -222,7 +275,7 @@ class _Made:
         told(Event("ml", "start", "Training the encoder", 0, n, "texts"))
         out_of_fold = cross_fit(make, *known, folds, told)
         encoder.fit(*known, told)
-        self.store[ML_SOURCE] = self._with_test_rows(out_of_fold, encoder)
+        self.store[ML_SOURCE] = self._with_other_rows(out_of_fold, encoder)
         told(Event("ml", "done", out_of_fold.origin, n, n, "texts"))
         return encoder
 
@@ -242,7 +295,7 @@ class _Made:
         out_of_fold = () if made else cross_fit_jointly(make, *known, folds, told)
         encoder.fit_joint(*known, told)
         for signal in out_of_fold:
-            self.store[signal.source] = self._with_test_rows(signal, encoder)
+            self.store[signal.source] = self._with_other_rows(signal, encoder)
         told(Event("ml", "done", encoder.joint_origin, n, n, "texts"))
         return encoder
 
@@ -253,15 +306,15 @@ class _Made:
     def _llm_at(self, rows: np.ndarray) -> dict[str, Signal]:
         return {name: self.store[name].take(rows) for name in self.config.llm_names}
 
-    def _with_test_rows(self, signal: Signal, encoder: Encoder) -> Signal:
-        """The out-of-fold signal of the training rows with that of the test rows, by `encoder`."""
-        test = self.split.test
-        rows, told = rows_at(self.dataset, test), self.on_event
+    def _with_other_rows(self, signal: Signal, encoder: Encoder) -> Signal:
+        """The out-of-fold signal of the training rows with that of all others, by `encoder`."""
+        others = np.concatenate([self.split.test, self.split.predict])
+        rows, told = rows_at(self.dataset, others), self.on_event
         if signal.source == JOINT_SOURCE and isinstance(encoder, JointEncoder):
-            on_test = joint_signal(encoder, rows, self._llm_at(test), told)
+            on_others = joint_signal(encoder, rows, self._llm_at(others), told)
         else:
-            on_test = ml_signal(encoder, rows, told)
-        return scattered([(self.split.train, signal), (test, on_test)], len(self.dataset))
+            on_others = ml_signal(encoder, rows, told)
+        return scattered([(self.split.train, signal), (others, on_others)], len(self.dataset))
 
 
 def fit_fusion(
@@ -287,7 +340,7 @@ def fit_fusion(
 
 def scored_rows(split: Split) -> np.ndarray:
     """Positions of the rows that every LLM source scores, in the order they are asked about."""
-    return np.concatenate([split.train, split.test])
+    return np.concatenate([split.train, split.test, split.predict])
 
 
 def training_texts(dataset: Dataset, split: Split) -> TrainingTexts:
@@ -330,7 +383,7 @@ def _report(
     targets = dataset.targets[split.test]
     systems = {name: _alone(fusion, signal) for name, signal in signals.items()}
     alone = dict(systems)
-    answered = float(prediction.present.any(axis=1).mean())
+    answered = float(prediction.present.any(axis=1).mean()) if len(targets) else 1.0
     systems[FUSION] = SystemOutput(
         prediction.probabilities,
         prediction.decisions,
@@ -344,6 +397,7 @@ def _report(
     report["n"] |= {
         "train": len(split.train),
         "unlabelled": len(dataset) - labelled,
+        "predicted": len(split.predict),
         "dropped": labelled - len(split.train) - len(split.test),
     }
     report["choice"] = json_ready(fusion.choice.to_dict())
@@ -410,5 +464,7 @@ def _calibration(
 
 def _headline(report: dict[str, Any]) -> str:
     metric = report["task"]["primary"]
+    if not report["n"]["test"]:
+        return NO_METRICS
     figures = (f"{name} {part['metrics'][metric]:.3f}" for name, part in report["systems"].items())
     return f"{metric}: {', '.join(figures)}"

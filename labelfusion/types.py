@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SignalKind = Literal["probabilities", "logits", "hard"]
+LABEL_SEPARATOR = "|"
 SIGNAL_KINDS: tuple[SignalKind, ...] = ("probabilities", "logits", "hard")
 
 
@@ -41,6 +42,11 @@ class LabelSpace:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def joined(self, decisions: np.ndarray) -> list[str]:
+        """(n, k) indicators -> the names of each row's labels, joined by "|"; "" for none."""
+        names = np.asarray(self.names, dtype=object)
+        return [LABEL_SEPARATOR.join(names[row]) for row in decisions.astype(bool)]
 
     def index(self, name: str) -> int:
         """Position of `name`. Raises InputError for a label that is not in the space."""
@@ -97,10 +103,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Split:
-    """Integer positions into a Dataset. Disjoint; unlabelled and dropped rows are in neither."""
+    """Integer positions into a Dataset. Disjoint; dropped rows are in none.
+
+    `predict`: rows without a label that the run labels, because it has no rows to be tested on.
+    """
 
     train: np.ndarray
     test: np.ndarray
+    predict: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
 
 
 @dataclass(frozen=True)

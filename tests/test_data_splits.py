@@ -168,36 +168,45 @@ def test_own_split_is_taken_as_it_is() -> None:
     assert split.test.tolist() == [9, 10, 11]
 
 
-@pytest.mark.parametrize(("part", "missing"), [("train", "test"), ("test", "training")])
-def test_own_split_with_one_part_only(part: str, missing: str) -> None:
-    data, config = own([f"t{i},{'ab'[i % 2]},{part}" for i in range(12)])
-    with pytest.raises(InputError, match=f"no labelled {missing} rows") as caught:
-        make_split(data, config, 0)
-    assert caught.value.where == "x.csv"
-    assert caught.value.remedy
+def test_own_split_with_one_part_only() -> None:
+    """Nothing to test on, or nothing to learn from: an LLM can label, or be measured, without."""
+    data, config = own([*(f"t{i},{'ab'[i % 2]},train" for i in range(12)), "u,,", ",,"])
+    split = make_split(data, config, 0)
+    assert (len(split.train), len(split.test), split.predict.tolist()) == (12, 0, [12])
+    data, config = own([*(f"t{i},{'ab'[i % 2]},test" for i in range(12)), "u,,"])
+    split = make_split(data, config, 0)
+    assert (len(split.train), len(split.test), len(split.predict)) == (0, 12, 0)
 
 
-def test_too_few_rows_say_how_many_are_needed() -> None:
-    data = dataset_from_arrays([*texts(6), "TEXT 0", "u"], [*"abab", "a", "b", "a", None])
-    with pytest.raises(InputError) as caught:
-        make_split(data, CONFIG, 0)
-    assert "at least 10" in str(caught.value.expected)
-    assert caught.value.found == "6 (of 8 rows in all)"
-    assert caught.value.remedy == "Label at least 4 more rows"
+def test_too_few_rows_for_a_test_part_are_all_trained_on() -> None:
+    data = dataset_from_arrays([*texts(6), "TEXT 0", "u", ""], [*"abab", "a", "b", "a", None, None])
+    split = make_split(data, CONFIG, 0)
+    assert split.train.tolist() == [0, 1, 2, 3, 4, 5]
+    assert len(split.test) == 0
+    assert split.predict.tolist() == [7]
 
 
-def test_one_label_cannot_be_split() -> None:
+def test_one_label_cannot_be_learned_unless_another_is_described() -> None:
     with pytest.raises(InputError, match="same label"):
         make_split(dataset_from_arrays(texts(20), ["a"] * 20), CONFIG, 0)
+    described = DataConfig(labels={"other": "anything else"})
+    data = dataset_from_arrays(texts(20), ["a"] * 20, config=described)
+    assert data.space.names == ("a", "other")
+    assert used(make_split(data, CONFIG, 0)) == list(range(20))
 
 
-def test_a_test_share_that_draws_nothing() -> None:
+def test_a_test_share_that_draws_nothing_leaves_all_for_training() -> None:
     data = dataset_from_arrays(texts(12), [*"ab"] * 6)
-    with pytest.raises(InputError, match="test part cannot be drawn"):
-        make_split(data, DataConfig(test_size=0.0001), 0)
+    split = make_split(data, DataConfig(test_size=0.0001), 0)
+    assert (len(split.train), len(split.test)) == (12, 0)
 
 
-def test_unlabelled_data_cannot_be_split() -> None:
-    data = dataset_from_arrays(texts(20), None, config=DataConfig(labels={"a": "", "b": ""}))
-    with pytest.raises(InputError, match="too few labelled rows"):
-        make_split(data, CONFIG, 0)
+def test_unlabelled_data_are_to_be_predicted() -> None:
+    data = dataset_from_arrays(
+        [*texts(20), ""], None, config=DataConfig(labels={"a": "", "b": ""}, multi_label=False)
+    )
+    split = make_split(data, CONFIG, 0)
+    assert split.predict.tolist() == list(range(20))
+    assert used(split) == []
+    with pytest.raises(InputError, match="no text"):
+        make_split(data.take(np.array([20])), CONFIG, 0)

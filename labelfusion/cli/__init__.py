@@ -20,6 +20,7 @@ from labelfusion.cli import (
     create_config,
     doctor,
     estimate,
+    explain,
     fuse,
     labels,
     predict,
@@ -69,6 +70,7 @@ app.command()(train.train)
 app.command()(estimate.estimate)
 app.command()(score.score)
 app.command()(predict.predict)
+app.command()(explain.explain)
 app.command()(fuse.fuse)
 app.command()(labels.labels)
 app.add_typer(runs.app, name="runs")

@@ -33,7 +33,8 @@ def predict(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Label the rows of FILE with the model of RUN."""
-    from labelfusion.predict_file import check_output, predict_file, write_table
+    from labelfusion.evaluation.words import NO_REFERENCE
+    from labelfusion.predict_file import check_output, label_rows, result_table, write_table
     from labelfusion.runs import ResultsManager
     from labelfusion.workspace import Workspace
 
@@ -46,7 +47,7 @@ def predict(
     found = ResultsManager(space).open(run)
     progress = Progress()
     try:
-        frame = predict_file(
+        labelled = label_rows(
             found,
             file,
             scores=scores,
@@ -57,8 +58,11 @@ def predict(
         )
     finally:
         progress.close()
-    write_table(out, frame)
-    typer.echo(f"{len(frame)} rows written to {out}", err=True)
-    for name in found.config.source_names:
-        present = frame[f"{name}_present"].to_numpy().sum()
-        typer.echo(f"{name}: present on {present} of {len(frame)} rows", err=True)
+    write_table(out, result_table(labelled))
+    rows = len(labelled.rows)
+    typer.echo(f"{rows} rows written to {out}", err=True)
+    for name, present in zip(
+        labelled.prediction.sources, labelled.prediction.present.T, strict=True
+    ):
+        typer.echo(f"{name}: present on {present.sum()} of {rows} rows", err=True)
+    typer.echo(labelled.drift.sentence if labelled.drift else NO_REFERENCE, err=True)

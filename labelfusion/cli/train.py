@@ -105,13 +105,19 @@ def _result(folder: RunFolder, report: dict[str, Any]) -> dict[str, Any]:
         "reason": report["choice"]["reason"],
         "candidates": report["choice"]["candidates"],
         "n": report["n"],
+        "contributions": report["contributions"],
     }
 
 
 def _print_summary(folder: RunFolder, report: dict[str, Any]) -> None:
-    typer.echo(f"{'system':<12} {'accuracy':>9} {'macro_f1':>9} {'nll':>9}")
-    for name, system in report["systems"].items():
-        cells = ("–" if v is None else f"{v:.4f}" for v in figures(system).values())
-        typer.echo(f"{name:<12} " + " ".join(f"{cell:>9}" for cell in cells))
+    if report["n"]["test"]:
+        typer.echo(f"{'system':<12} {'accuracy':>9} {'macro_f1':>9} {'nll':>9}")
+        for name, system in report["systems"].items():
+            cells = ("–" if v is None else f"{v:.4f}" for v in figures(system).values())
+            typer.echo(f"{name:<12} " + " ".join(f"{cell:>9}" for cell in cells))
+    else:
+        from labelfusion.evaluation.words import NO_METRICS
+
+        typer.echo(f"{NO_METRICS} {report['n']['predicted']} texts without a label were labelled.")
     typer.echo(f"Chosen: {report['choice']['chosen']}. {report['choice']['reason']}")
     typer.echo(f"Run: {folder.path}")

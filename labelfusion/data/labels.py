@@ -6,6 +6,7 @@ Decides here, once, whether texts may have several labels. Does not know texts, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 
 import numpy as np
 
@@ -58,10 +59,11 @@ def split_cell(cell: str, delimiter: str | None) -> LabelSet:
 def set_labels(sets: Sequence[LabelSet], config: DataConfig, where: Where, name: str) -> Labels:
     """Targets from each row's labels; label names are sorted. `where` names row i in errors.
 
-    Without any label the names come from `config.labels`, in its order.
+    Labels that `config.labels` describes and no row has follow, in its order: an LLM may give them.
     """
     found = sorted({label for labels in sets if labels for label in labels})
-    names = tuple(found) or tuple(config.labels)
+    _check_spelling(config.labels, found, name)
+    names = (*found, *(label for label in config.labels if label not in found))
     if not names:
         raise InputError(
             "No row has a label",
@@ -158,15 +160,28 @@ def _check_one_label(
     )
 
 
+def _check_spelling(descriptions: Mapping[str, str], found: Sequence[str], where: str) -> None:
+    """A described label that no row has, next to a found one without description, is a slip."""
+    undescribed = [label for label in found if label not in descriptions]
+    slips = {label: get_close_matches(label, undescribed, n=1) for label in descriptions}
+    slip = next((label for label in descriptions if label not in found and slips[label]), None)
+    if slip is not None:
+        raise _no_such_label(slip, found, where)
+
+
+def _no_such_label(label: str, names: Sequence[str], where: str) -> InputError:
+    return InputError(
+        f"There is a description for {label!r}, which is no label of the data",
+        where=where,
+        expected=f"descriptions of {', '.join(names)}",
+        found=repr(label),
+        remedy=did_you_mean(label, names, what="Correct data.labels; known are"),
+    )
+
+
 def _check_descriptions(
     descriptions: Mapping[str, str], names: tuple[str, ...], where: str
 ) -> None:
     for label in descriptions:
         if label not in names:
-            raise InputError(
-                f"There is a description for {label!r}, which is no label of the data",
-                where=where,
-                expected=f"descriptions of {', '.join(names)}",
-                found=repr(label),
-                remedy=did_you_mean(label, names, what="Correct data.labels; known are"),
-            )
+            raise _no_such_label(label, names, where)

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from labelfusion.evaluation.reliability import describe_reliability
+from labelfusion.evaluation.words import NO_METRICS
 
 METRIC_TITLES = {
     "accuracy": "Accuracy",
@@ -26,7 +27,8 @@ METRIC_TITLES = {
 COUNT_TITLES = {
     "train": "labelled texts to learn from",
     "test": "labelled texts held out for this report",
-    "unlabelled": "texts without a label, not used",
+    "predicted": "texts without a label that this run labelled",
+    "unlabelled": "texts without a label",
     "dropped": "texts left out (empty or duplicate)",
 }
 # Below this many texts, one text moves a label's recall by 5 points or more.
@@ -49,9 +51,8 @@ def model_card(
         _data(report, data_info),
         _sources(config, report, data_info.get("origins", {})),
         _choice(report.get("choice")),
-        _results(report, config),
-        _labels(report),
-        _calibration(report),
+        *_measured(report, config),
+        _contributions(report.get("contributions")),
         _limits(report, config),
         USAGE,
     ]
@@ -113,8 +114,9 @@ def _sources(
     encoder = f"encoder `{config['ml']['encoder']}`"
     described = {"ml": encoder, "joint": f"{encoder} and FusionMLP, trained jointly"}
     described |= {entry["name"]: _llm_words(entry) for entry in config["llm"]} | dict(origins)
+    tested = report["n"]["test"] > 0
     rows = [
-        (f"`{name}`", described.get(name, ""), _percent(part["coverage"]))
+        (f"`{name}`", described.get(name, ""), _percent(part["coverage"] if tested else None))
         for name, part in report["systems"].items()
         if name != "fusion"
     ]
@@ -140,12 +142,47 @@ def _choice(choice: Mapping[str, Any] | None) -> str:
         )
         for c in choice["candidates"]
     ]
+    told = f"## How the sources are combined\n\nChosen: **{choice['chosen']}**. {choice['reason']}"
+    if not rows:
+        return told
     head = ("Candidate", "Log-loss ± SE", "Gain over the best single source ± SE", "Accuracy")
     return (
-        f"## How the sources are combined\n\nChosen: **{choice['chosen']}**. {choice['reason']}\n\n"
-        "The choice was made on the training texts by cross-validation, never on the test texts."
-        f"\n\n{_table(head, rows)}"
+        f"{told}\n\nThe choice was made on the training texts by cross-validation, never on the "
+        f"test texts.\n\n{_table(head, rows)}"
     )
+
+
+def _measured(report: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """What the test texts show; without any, that they show nothing."""
+    if not report["n"]["test"]:
+        return [f"## Results\n\n{NO_METRICS}"]
+    return [_results(report, config), _labels(report), _calibration(report)]
+
+
+def _contributions(part: Mapping[str, Any] | None) -> str:
+    if not part or not part["rows"]:
+        return ""
+    rows = [
+        (
+            f"`{name}`",
+            f"{source['rows']:,}",
+            _percent(source["decides"]),
+            _number(source["mean_absolute"]),
+            _strongest(source["labels"]),
+        )
+        for name, source in part["sources"].items()
+    ]
+    head = ("Source", "Texts", "Texts it decides", "Mean size of its contribution", "Most on")
+    return (
+        f"## Which source decides\n\nContributions on {part['rows']:,} texts, in log-odds (exact "
+        "Shapley values: with the log-odds of the label frequencies they add up to the fused "
+        f"ones).\n\n{_table(head, rows)}"
+    )
+
+
+def _strongest(labels: Mapping[str, Mapping[str, float | None]]) -> str:
+    known = {name: e["mean_absolute"] for name, e in labels.items() if e["mean_absolute"]}
+    return f"`{max(known, key=lambda name: known[name])}`" if known else "–"
 
 
 def _results(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
@@ -213,13 +250,13 @@ BEFORE_AFTER = ("nll", "brier", "ece_mass")
 
 def _limits(report: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     n = report["n"]["test"]
-    lines = [
+    rest = [
         f"- The figures rest on {n:,} test text{'s' * (n != 1)}. The intervals say how far they "
         "could move with other texts of the same kind; they say nothing of texts of another kind, "
         "another time or another language.",
         "- The labels of the data are taken as right. Where they are not, neither are the figures.",
     ]
-    lines += _thin_labels(report)
+    lines = [*rest, *_thin_labels(report)] if n else ["- Nothing has been measured."]
     if any(entry["provider"] != "recorded" for entry in config["llm"]):
         lines.append(
             "- An LLM behind an API can change without notice: check a sample again now and then."
@@ -253,7 +290,9 @@ def _plus_minus(value: float | None, error: float | None) -> str:
     return _number(value) if error is None else f"{_number(value)} ± {_number(error)}"
 
 
-def _percent(share: float) -> str:
+def _percent(share: float | None) -> str:
+    if share is None:
+        return "–"
     return f"{100 * share:.1f} %".replace(".0 %", " %")
 
 

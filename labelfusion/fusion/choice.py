@@ -233,6 +233,8 @@ def _without_comparison(
             for c, cand in enumerate(cv.candidates)
             if cand.kind == "log_pool" and cand.members == subset
         ]
-        chosen, reason = (pools or singles)[0], f"{why}: the pool of all, nearly equal weights"
+        chosen = (pools or singles)[0]
+        how = "the pool of all, nearly equal weights" if pools else "it is the only source"
+        reason = f"{why}: {how}"
     name = cv.candidates[chosen].name
     return Choice(names, name, (name,), method, reason, standard_errors, rows, ())

@@ -17,12 +17,10 @@ import pandas as pd
 from labelfusion.evaluation import model_card
 from labelfusion.files import TEMPORARY, write_json, write_parquet, write_text
 from labelfusion.runs.folder import RunFolder, SignalStore
-from labelfusion.types import Dataset, LabelSpace, Prediction, Split
+from labelfusion.types import Dataset, Prediction, Split
 
 if TYPE_CHECKING:
     from labelfusion.pipeline import FittedRun
-
-LABEL_SEPARATOR = "|"
 
 
 def save_finished(
@@ -43,6 +41,7 @@ def save_finished(
         for rows, prediction in (
             (fitted.split.test, fitted.test_prediction),
             (fitted.split.train, fitted.train_prediction),
+            (fitted.split.predict, fitted.new_prediction),
         )
     ]
     write_parquet(folder.predictions, pd.concat(parts, ignore_index=True))
@@ -82,21 +81,15 @@ def _dataset_columns(dataset: Dataset, rows: np.ndarray, split: np.ndarray) -> p
             "id": part.ids.astype(str),
             "row": part.row_numbers,
             "split": split[rows],
-            "gold": joined_labels(part.space, part.targets),
+            "gold": part.space.joined(part.targets),
         }
     )
-
-
-def joined_labels(space: LabelSpace, decisions: np.ndarray) -> list[str]:
-    """The names of each row's labels, joined by "|"; "" where there is none. decisions: (n, k)."""
-    names = np.asarray(space.names, dtype=object)
-    return [LABEL_SEPARATOR.join(names[row]) for row in decisions.astype(bool)]
 
 
 def prediction_frame(prediction: Prediction) -> pd.DataFrame:
     """prediction, p_<label>, <source>_present and, if held, contribution_<source>_<label>."""
     space = prediction.space
-    columns: dict[str, object] = {"prediction": joined_labels(space, prediction.decisions)}
+    columns: dict[str, object] = {"prediction": space.joined(prediction.decisions)}
     for j, label in enumerate(space.names):
         columns[f"p_{label}"] = prediction.probabilities[:, j]
     for s, source in enumerate(prediction.sources):
