@@ -54,10 +54,11 @@ def find_words(texts: Sequence[str], min_texts: int, max_terms: int) -> Words:
     """
     owner, tokens = _tokens(texts)
     encoded = tokens.dictionary_encode()
-    words = _words(owner, np.asarray(encoded.indices), len(texts), min_texts, max_terms)
+    n = max(len(texts), 1)
+    words = _frequent(owner, np.asarray(encoded.indices), n, min_texts, max_terms)
     vocabulary = encoded.dictionary.take(pa.array(words))
     codes, first, second = _codes(owner, tokens, vocabulary)
-    pairs = _frequent(first, second, min_texts, max_terms)
+    pairs = _frequent(first, second, n, min_texts, max_terms)
     chosen = Vocabulary(vocabulary, pairs)
     return Words(_matrix(len(texts), owner, codes, (first, second), chosen), chosen.terms)
 
@@ -72,18 +73,21 @@ def _tokens(texts: Sequence[str]) -> tuple[np.ndarray, pa.Array]:
     return np.asarray(owner.filter(kept)), tokens.filter(kept)
 
 
-def _words(
+def _frequent(
     owner: np.ndarray, codes: np.ndarray, n: int, min_texts: int, max_terms: int
 ) -> np.ndarray:
-    """Codes of the most frequent words, by the number of texts that hold them."""
-    pairs = np.unique(codes.astype(np.int64) * n + owner)
-    return _most_frequent(pairs // max(n, 1), min_texts, max_terms)
-
-
-def _most_frequent(keys: np.ndarray, min_texts: int, max_terms: int) -> np.ndarray:
-    values, counts = np.unique(keys, return_counts=True)
+    """The codes that most of the n texts hold, ascending; a text counts once."""
+    once = _distinct(codes.astype(np.int64) * n + owner)[0] // n
+    values, counts = _distinct(once)
     values, counts = values[counts >= min_texts], counts[counts >= min_texts]
     return np.sort(values[np.argsort(-counts, kind="stable")[:max_terms]])
+
+
+def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct values, ascending, with counts: numpy.unique's hash table is slower by far here."""
+    ordered = np.sort(values)
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)])
+    return ordered[starts], np.diff(np.r_[starts, len(ordered)])
 
 
 def _codes(
@@ -95,14 +99,6 @@ def _codes(
     neighbours = (owner[:-1] == owner[1:]) & (codes[:-1] >= 0) & (codes[1:] >= 0)
     at = np.flatnonzero(neighbours)
     return codes, owner[at], codes[at] * len(vocabulary) + codes[at + 1]
-
-
-def _frequent(owner: np.ndarray, pairs: np.ndarray, min_texts: int, max_terms: int) -> np.ndarray:
-    """Codes of the most frequent pairs, each counted once a text."""
-    values, codes = np.unique(pairs, return_inverse=True)
-    n = int(owner.max(initial=0)) + 1
-    once = np.unique(codes.astype(np.int64) * n + owner)
-    return values[_most_frequent(once // n, min_texts, max_terms)]
 
 
 def _matrix(
