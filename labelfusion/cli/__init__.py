@@ -24,6 +24,7 @@ from labelfusion.cli import (
     predict,
     prompt,
     providers,
+    review,
     runs,
     score,
     train,
@@ -68,6 +69,7 @@ app.command()(score.score)
 app.command()(predict.predict)
 app.command()(fuse.fuse)
 app.add_typer(runs.app, name="runs")
+app.command()(review.review)
 app.command()(costs.costs)
 app.add_typer(cache.app, name="cache")
 app.add_typer(prompt.app, name="prompt")
