@@ -150,6 +150,29 @@ class DatasetStore:
         )
         return _save(stored)
 
+    def adopt(self, config: DataConfig, seed: int) -> StoredDataset:
+        """A copy of a file that lies elsewhere, with the layout that a run reads it by."""
+        path = Path(config.path or "")
+        given = {key: getattr(config, key) for key in ("encoding", "delimiter", "sheet")}
+        reading = {key: value for key, value in given.items() if value}
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(
+                "The file cannot be copied",
+                where=str(path),
+                found=error.strerror or str(error),
+                remedy="Put it back where it was",
+            ) from None
+        stored = self.add(path.name, content, reading)
+        return self.configure(stored, config.model_copy(update={"path": stored.config.path}), seed)
+
+    def holding(self, path: str | None, digest: str) -> StoredDataset | None:
+        """The data set that has a version with this SHA-256, before others the one of `path`."""
+        found = [one for one in self.list() if any(v.sha256 == digest for v in one.versions)]
+        folder = Path(path).parent if path else None
+        return next((one for one in found if one.folder == folder), found[0] if found else None)
+
     def add_sample(self, name: str) -> StoredDataset:
         """A copy of sample data (``tickets``, ``reviews``) with its LLM scores; made once."""
         if (self.folder / name / FILE).is_file():
@@ -260,6 +283,32 @@ def without_rows(table: Table, rows: Iterable[int]) -> pd.DataFrame:
     """The cells of `table` without the rows numbered `rows` (as in Table.row_numbers)."""
     left_out = np.isin(table.row_numbers, list(rows))
     return table.frame.loc[~left_out, :].reset_index(drop=True)
+
+
+def with_labels(
+    table: Table, config: DataConfig, labels: Mapping[int, Iterable[str]]
+) -> pd.DataFrame:
+    """The cells of `table` with other labels on some rows.
+
+    Args:
+        table: the rows.
+        config: how its labels are written.
+        labels: by row number (as in Table.row_numbers), all labels that the row is to have.
+
+    Raises:
+        InputError: there is no such row, a label is unknown, or their number does not fit.
+    """
+    from labelfusion.data.labels import label_cells, read_labels
+
+    space, _, _ = read_labels(table, config)
+    frame = table.frame.copy()
+    positions = {int(row): i for i, row in enumerate(table.row_numbers)}
+    for row, names in labels.items():
+        if row not in positions:
+            raise InputError("There is no such row", where=table.name, found=f"row {row}")
+        for column, cell in label_cells(list(names), space, config).items():
+            frame.iat[positions[row], frame.columns.get_loc(column)] = cell
+    return frame
 
 
 def _extension(filename: str) -> str:

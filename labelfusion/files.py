@@ -90,6 +90,16 @@ def json_ready(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def append_line(path: Path, line: str) -> None:
+    """Append a line of UTF-8; one that a killed process left unfinished is closed first."""
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, 2)
+            torn = file.read(1) != b"\n"
+            file.write(b"\n" if torn else b"")
+        file.write(line.encode() + b"\n")
+
+
 def write_parquet(path: Path, frame: pd.DataFrame) -> None:
     """Write a table atomically, without its index and with every digit."""
     write_atomically(path, lambda temporary: frame.to_parquet(temporary, index=False))

@@ -27,6 +27,7 @@ from labelfusion.cli import (
     prompt,
     providers,
     report,
+    review,
     runs,
     score,
     study,
@@ -76,6 +77,7 @@ app.command()(labels.labels)
 app.add_typer(runs.app, name="runs")
 app.add_typer(study.app, name="study")
 app.command()(report.report)
+app.command()(review.review)
 app.command()(costs.costs)
 app.add_typer(cache.app, name="cache")
 app.add_typer(prompt.app, name="prompt")

@@ -1,4 +1,4 @@
-"""Label cells to targets, for each layout: one label column, a delimited one, several 0/1 columns.
+"""Label cells to targets and back, by layout: a label column, a delimited one, 0/1 columns.
 
 Decides here, once, whether texts may have several labels. Does not know texts, ids or splits.
 """
@@ -185,3 +185,25 @@ def _check_descriptions(
     for label in descriptions:
         if label not in names:
             raise _no_such_label(label, names, where)
+
+
+def label_cells(names: Sequence[str], space: LabelSpace, config: DataConfig) -> dict[str, str]:
+    """The cells, by column, that `read_labels` reads as the labels `names` of a row.
+
+    Raises InputError: a label is not in `space`, or not exactly one where a text has one.
+    """
+    for name in names:
+        space.index(name)
+    if not space.multi_label and len(names) != 1:
+        raise InputError(
+            "A text has exactly one label here",
+            expected=f"one of {', '.join(space.names)}",
+            found=", ".join(names) or "no label",
+        )
+    if config.label_columns:
+        return {column: str(int(column.strip() in names)) for column in config.label_columns}
+    column = config.label_column or ""
+    if config.label_delimiter is None:
+        return {column: "".join(names)}
+    # A delimiter alone is "labelled with none"; an empty cell would be "not labelled".
+    return {column: config.label_delimiter.join(names) or config.label_delimiter}

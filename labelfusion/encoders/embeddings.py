@@ -56,6 +56,15 @@ class Embedder:
         rows = [np.frombuffer(found[key], dtype=np.float32) for key in keys]
         return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)
 
+    def kept(self, texts: Sequence[str]) -> np.ndarray | None:
+        """The vectors as `embed` gives them if all are in the cache, else None; loads no model."""
+        keys = [self._key(text) for text in texts]
+        wanted = list(dict.fromkeys(keys))
+        found = self._cache.get_many(wanted)
+        if not texts or len(found) < len(wanted):
+            return None
+        return np.stack([np.frombuffer(found[key], dtype=np.float32) for key in keys])
+
     def _key(self, text: str) -> str:
         # A lone surrogate, as damaged files have them, is not UTF-8 but still a text.
         content = text.encode("utf-8", "surrogatepass")

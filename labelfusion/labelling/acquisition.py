@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -133,7 +133,7 @@ def features(texts: Sequence[str]) -> csr_matrix:
     common = MAX_DOCUMENT_SHARE if len(texts) >= BLOCK else 1.0
     vectoriser = TfidfVectorizer(max_df=common, sublinear_tf=True)
     try:
-        return vectoriser.fit_transform(texts)
+        return cast("csr_matrix", vectoriser.fit_transform(texts))
     except ValueError:
         # No word is left: texts of signs alone, or all the same.
         from scipy.sparse import csr_matrix as matrix

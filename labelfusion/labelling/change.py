@@ -20,9 +20,8 @@ from labelfusion.evaluation.metrics import exact_match
 from labelfusion.labelling.gain import CurvePoint
 from labelfusion.labelling.suggestions import FUSION, indicators
 from labelfusion.runs import Run
-from labelfusion.runs.save import LABEL_SEPARATOR
 from labelfusion.tasks import task_for
-from labelfusion.types import LabelSpace
+from labelfusion.types import LABEL_SEPARATOR, LabelSpace
 
 METRICS = ("accuracy", "macro_f1", "nll")
 

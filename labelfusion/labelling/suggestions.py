@@ -41,9 +41,8 @@ from labelfusion.llm.remote import plan_costs
 from labelfusion.pipeline import rows_at
 from labelfusion.queueing import held
 from labelfusion.runs import Run
-from labelfusion.runs.save import LABEL_SEPARATOR
 from labelfusion.tasks import signal_evidence, task_for
-from labelfusion.types import Dataset, LabelSpace, OnEvent, Signal, ignore_event
+from labelfusion.types import LABEL_SEPARATOR, Dataset, LabelSpace, OnEvent, Signal, ignore_event
 from labelfusion.workspace import Workspace
 
 FUSION = "fusion"
@@ -221,7 +220,7 @@ def _out_of_fold(run: Run, space: LabelSpace) -> tuple[list[Key], tuple[np.ndarr
 
 
 def indicators(cells: Sequence[str], space: LabelSpace) -> np.ndarray:
-    """(n, k) int8 of cells as `labelfusion.runs.save.joined_labels` writes them."""
+    """(n, k) int8 of cells as `LabelSpace.joined` writes them."""
     position = {name: j for j, name in enumerate(space.names)}
     found = np.zeros((len(cells), len(space)), dtype=np.int8)
     for i, cell in enumerate(cells):

@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict, replace
 from typing import Any
 
-from labelfusion.files import to_json
+from labelfusion.files import append_line, to_json
 from labelfusion.processes import this_process
 from labelfusion.runs.folder import RunFolder
 from labelfusion.runs.status import Status, now, write_status
@@ -69,7 +69,7 @@ class Recorder:
             if new_stage:
                 write_status(self.folder, self._status)
             if self._is_due(event):
-                append_line(self.folder, to_json({"time": now(), **asdict(event)}))
+                append_line(self.folder.events, to_json({"time": now(), **asdict(event)}))
 
     def _is_due(self, event: Event) -> bool:
         if event.status != "progress" or event.done >= event.total > 0:
@@ -83,13 +83,3 @@ class Recorder:
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             self.set()
-
-
-def append_line(folder: RunFolder, line: str) -> None:
-    """Append to events.jsonl; a line that a killed process left unfinished is closed first."""
-    with folder.events.open("ab+") as file:
-        if file.tell():
-            file.seek(-1, 2)
-            torn = file.read(1) != b"\n"
-            file.write(b"\n" if torn else b"")
-        file.write(line.encode() + b"\n")

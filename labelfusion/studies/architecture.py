@@ -12,7 +12,7 @@ import pandas as pd
 
 from labelfusion.config import FusionConfig, RunConfig
 from labelfusion.errors import ConfigError
-from labelfusion.fusion.candidates import METHODS
+from labelfusion.fusion.heads import METHODS
 from labelfusion.studies.cells import Cell, Row, largest
 from labelfusion.studies.grid import GridStudy
 from labelfusion.studies.material import need_sources

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from labelfusion.fusion.candidates import METHODS
+from labelfusion.fusion.heads import METHODS
 from labelfusion.studies.cells import Cell, Row
 from labelfusion.studies.grid import GridStudy
 from labelfusion.studies.plots import Plot, lines

@@ -12,7 +12,7 @@ import numpy as np
 
 from labelfusion.config import FusionConfig
 from labelfusion.evaluation.metrics import evaluate, exact_match
-from labelfusion.fusion.candidates import METHODS
+from labelfusion.fusion.heads import METHODS
 from labelfusion.fusion.model import FusionModel
 from labelfusion.studies.material import Block
 from labelfusion.types import LabelSpace, Prediction, Signal

@@ -15,7 +15,7 @@ from labelfusion.config import RunConfig
 from labelfusion.data import load_dataset
 from labelfusion.encoders import Encoder
 from labelfusion.errors import RunError
-from labelfusion.fusion.candidates import METHODS
+from labelfusion.fusion.heads import METHODS
 from labelfusion.llm import TrainingTexts
 from labelfusion.llm.keys import digest
 from labelfusion.pipeline import training_texts

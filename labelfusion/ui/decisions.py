@@ -16,8 +16,8 @@ from scipy.special import logit
 from labelfusion.evaluation.curves import precision_recall, roc
 from labelfusion.evaluation.metrics import LabelCounts, exact_match
 from labelfusion.fusion.decisions import DecisionRule
-from labelfusion.runs.save import LABEL_SEPARATOR
 from labelfusion.tasks import MultiLabel
+from labelfusion.types import LABEL_SEPARATOR
 from labelfusion.ui.tables import FUSION, sources_of
 
 THRESHOLDS = np.linspace(0.01, 0.99, 99)

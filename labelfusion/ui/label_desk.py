@@ -117,8 +117,8 @@ def _say_error() -> None:
 def _card(place: Place) -> Card | None:
     """The card on the screen, or the next one."""
     at = st.session_state.get("label_at")
-    same = at is not None and at[0] == (place.stored.name, place.stored.current, place.who)
-    if same and at[2] is place.desk and not _answered(place, at[1]):
+    here = (place.stored.name, place.stored.current, place.who)
+    if at is not None and at[0] == here and at[2] is place.desk and not _answered(place, at[1]):
         return at[1]
     card = place.desk.next_card(place.who)
     _put(place, card)

@@ -100,7 +100,7 @@ def plan(stored: StoredDataset) -> Plan:
         bind="query-params",
         help="Shows how far people agree.",
     )
-    return Plan(strategy, audit / 100, double / 100, stored.seed)
+    return Plan(cast("Strategy", strategy), audit / 100, double / 100, stored.seed)
 
 
 def choose_suggestions(stored: StoredDataset) -> str | None:
@@ -293,7 +293,7 @@ def labels_so_far(place: Place) -> None:
     widgets.table(table, "labels", name=f"{place.stored.name}-labels")
     st.download_button(
         f"Download as JSONL ({len(table):,} rows)",
-        lambda: table.to_json(orient="records", lines=True, force_ascii=False),
+        lambda: str(table.to_json(orient="records", lines=True, force_ascii=False)),
         file_name=f"{place.stored.name}-labels.jsonl",
         on_click="ignore",
     )
