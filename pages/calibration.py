@@ -30,8 +30,8 @@ def diagrams(run: Run) -> None:
             widgets.show_chart(chart, f"reliability_{diagram.name}")
     st.caption(
         "Grey: where the points would lie if the probabilities were right, by chance alone. Bars "
-        "at the points: the interval of what was observed. Below: how often which probability was "
-        "stated, on the test texts."
+        "at the points: the interval of what was observed."
+        + (" Below: how often which probability was stated." if shown[-1].histogram else "")
     )
     if system != tables.FUSION:
         if len(shown) == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, cast
 
 import streamlit as st
 
@@ -21,7 +21,7 @@ INTRO = (
     "worth it."
 )
 TABS = ("Operating point", "Ledger")
-GROUPS = ("run", "provider", "model", "day")
+GROUPS: tuple[GroupBy, ...] = ("run", "provider", "model", "day")
 
 
 def operating_point(run: Run | None) -> None:
@@ -98,7 +98,7 @@ def pick_point(points: list[dict[str, Any]], start: int) -> int:
 
 
 def figures(point: dict[str, Any], full: dict[str, Any], metric: tables.Metric) -> None:
-    share, right, money, wait = st.columns(4)
+    share, right, money, wait = widgets.side_by_side(4)
     share.metric("Texts sent", f"{100 * point['share']:.1f} %")
     value = point[metric.key]
     gap = metric.show_difference(value - full[metric.key])
@@ -140,7 +140,7 @@ def forecast(point: dict[str, Any], known: KnownCost) -> None:
     st.subheader("Forecast", anchor=False)
     texts = st.number_input("Texts to label", min_value=1, value=10_000, step=1000)
     found = operating.forecast(point, int(texts), known)
-    sent, money, time = st.columns(3)
+    sent, money, time = widgets.side_by_side(3)
     sent.metric("Sent to the LLM", f"{found.sent:,}")
     money.metric("Money", costs.dollars(found.usd))
     time.metric("Time for asking", duration(found.seconds) if found.seconds else "unknown")
@@ -182,12 +182,11 @@ def price(run: Run, known: KnownCost) -> None:
 
 def ledger(run: Run | None) -> None:
     """Money by group, what the cache saved, and every sum as a table."""
-    names: dict[str, GroupBy] = {name: name for name in get_args(GroupBy) if name in GROUPS}
     left, right = st.columns(2, vertical_alignment="bottom")
     with left:
-        by = st.segmented_control("Sum by", list(names), default="run", required=True)
+        by = st.segmented_control("Sum by", GROUPS, default="run", required=True)
     alone = run is not None and right.toggle("Only this run", key="only", bind="query-params")
-    lines = state.cost_lines(names[by], run.id if run is not None and alone else None)
+    lines = state.cost_lines(cast("GroupBy", by), run.id if run is not None and alone else None)
     if not lines:
         st.info("No LLM has been asked yet, so nothing was spent. Recorded scores cost nothing.")
         st.page_link("pages/train.py", label="Train with an LLM →")
@@ -198,7 +197,7 @@ def ledger(run: Run | None) -> None:
 
 
 def totals(lines: list[CostLine]) -> None:
-    spent, requests, cached, saved = st.columns(4)
+    spent, requests, cached, saved = widgets.side_by_side(4)
     spent.metric("Spent", costs.money(sum((line.usd for line in lines), start=costs.NOTHING)))
     requests.metric("Requests", f"{sum(line.requests for line in lines):,}")
     cached.metric("Texts from the cache", f"{sum(line.cached_texts for line in lines):,}")

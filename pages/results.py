@@ -169,8 +169,8 @@ def threshold_figures(run: Run, label: str, rule: DecisionRule, now: dict[str, f
             continue
         before = decisions.figures(rows, rows.decided(rule), label)
         after = decisions.figures(rows, rows.decided(new), label)
-        for box, (name, value) in zip(st.columns(len(after)), after.items(), strict=True):
-            shown = "F1" if name == "f1" else name.capitalize()
+        for box, (name, value) in zip(widgets.side_by_side(len(after)), after.items(), strict=True):
+            shown = name[:1].upper() + name[1:]
             gap = value - before[name]
             box.metric(shown, f"{100 * value:.1f} %", f"{100 * gap:+.1f} points" if gap else None)
 

@@ -53,6 +53,8 @@ VIEWS = {
     "results": ("results", None),
     "results-labels": ("results", "Labels"),
     "results-confusion": ("results", "Confusion"),
+    "results-curves": ("results", "Curves"),
+    "results-thresholds": ("results", "Thresholds"),
     "results-choice": ("results", "Why this fusion"),
     "results-compare": ("results", "Compare runs"),
     "results-export": ("results", "Export"),
@@ -61,6 +63,11 @@ VIEWS = {
     "label-many": ("label", "Confirm many"),
     "label-so-far": ("label", "Labels so far"),
     "label-train": ("label", "Train again"),
+    "calibration": ("calibration", None),
+    "calibration-labels": ("calibration", "Every label"),
+    "calibration-metrics": ("calibration", "Metrics"),
+    "cost": ("cost", None),
+    "cost-ledger": ("cost", "Ledger"),
 }
 WIDTHS = {"wide": 1440, "narrow": 800}
 START_SECONDS = 60

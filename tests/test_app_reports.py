@@ -204,7 +204,7 @@ def test_a_threshold_is_tried_saved_and_taken_back(workspace, ids):
     page = open_page(RESULTS, run=run.id, tab="Thresholds", label=label)
     assert page.slider[0].value == pytest.approx(trained[0], abs=0.006)
     assert {m.label for m in page.metric} == {
-        "Precision", "Recall", "F1", "Exact match", "Macro-f1",
+        "Precision", "Recall", "F1", "Exact match", "Macro-F1",
     }  # fmt: skip
     recall = metric(page, "Recall")
     page.slider[0].set_value(0.95)

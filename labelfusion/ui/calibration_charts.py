@@ -30,7 +30,9 @@ def reliability(diagram: Diagram, system: str, label: str | None) -> Chart:
     lay_out(figure, title, stated, 0)
     figure.update_layout(height=440)
     figure.update_xaxes(range=UNIT, tickformat=".0%")
-    figure.update_yaxes(title="Came true (share of texts)", range=UNIT, tickformat=".0%")
+    figure.update_yaxes(
+        title="Came true (share of texts)", autorange=False, range=UNIT, tickformat=".0%"
+    )
     if diagram.histogram:
         _add_histogram(figure, list(diagram.histogram), colour)
     alt = f"Reliability diagram. {diagram.reading}"
@@ -85,7 +87,13 @@ def _add_histogram(figure: go.Figure, counts: list[int], colour: str) -> None:
     )
     figure.update_layout(
         yaxis={"domain": [0.3, 1]},
-        yaxis2={"domain": [0, 0.2], "title": "Count", "anchor": "x", "nticks": 3},
+        yaxis2={
+            "domain": [0, 0.2],
+            "title": "Count",
+            "anchor": "x",
+            "nticks": 3,
+            "autorange": True,
+        },
         xaxis={"anchor": "y2"},
         bargap=0.05,
     )

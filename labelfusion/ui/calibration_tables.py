@@ -126,7 +126,7 @@ def label_table(report: Mapping[str, Any], system: str) -> pd.DataFrame:
         bins = diagrams(report, system, label)[-1].bins
         if bins:
             rows.append({"label": label} | _label_row(bins))
-    columns = ["label", "texts", "mean stated", "came true", "calibration error", "reading"]
+    columns = ["label", "texts with it", "mean stated", "came true", "calibration error", "reading"]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values("calibration error", ascending=False, ignore_index=True)
 
@@ -135,7 +135,7 @@ def _label_row(bins: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     n = sum(b["count"] for b in bins)
     off = sum(b["count"] * abs(b["observed"] - b["mean_predicted"]) for b in bins)
     return {
-        "texts": int(n),
+        "texts with it": round(sum(b["count"] * b["observed"] for b in bins)),
         "mean stated": sum(b["count"] * b["mean_predicted"] for b in bins) / n,
         "came true": sum(b["count"] * b["observed"] for b in bins) / n,
         "calibration error": off / n,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from labelfusion.evaluation.curves import Curve
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 UNIT = [-0.03, 1.03]
+# Room for a legend of a line an entry, which is how it falls in half of a narrow page.
+NARROW_LEGEND = 124
 
 
 def precision_recall(curve: Curve, points: pd.DataFrame, share: float, what: str) -> Chart:
@@ -86,9 +89,10 @@ def _unit_chart(
     figure: go.Figure, curve: Curve, title: str, axes: tuple[str, str], reading: str
 ) -> Chart:
     lay_out(figure, title, axes[0].capitalize(), 0)
-    show_legend(figure, 440)
+    show_legend(figure, 480)
+    figure.update_layout(margin={"t": NARROW_LEGEND})
     figure.update_xaxes(range=UNIT, tickformat=".0%")
-    figure.update_yaxes(title=axes[1].capitalize(), range=UNIT, tickformat=".0%")
+    figure.update_yaxes(title=axes[1].capitalize(), autorange=False, range=UNIT, tickformat=".0%")
     table = pd.DataFrame({axes[0]: curve.x, axes[1]: curve.y, "threshold": curve.thresholds})
     return Chart(figure, title, reading, f"Curve. {reading}", table)
 
@@ -118,7 +122,9 @@ def threshold(table: pd.DataFrame, label: str, before: float, now: float) -> Cha
     show_legend(figure, 400)
     figure.update_xaxes(range=[0, 1])
     figure.update_yaxes(title="Share", range=UNIT, autorange=False, tickformat=".0%")
-    best = table.iloc[int(table["f1"].to_numpy().argmax())]
+    # The middle of the best plateau: its edges are accidents of single rows.
+    highest = np.flatnonzero(table["f1"] >= table["f1"].max() - 1e-12)
+    best = table.iloc[int(highest[len(highest) // 2])]
     reading = (
         f"F1 is highest at {best['threshold']:.2f} ({100 * best['f1']:.1f} %); the saved threshold "
         f"is {before:.2f} (dashed), the one tried {now:.2f}."

@@ -6,7 +6,7 @@ Draws. What it shows is made by `labelfusion.labelling`.
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 import streamlit as st
@@ -23,6 +23,7 @@ from labelfusion.ui import costs, label_desk, labelling, llm_form, state, widget
 from labelfusion.ui.label_desk import Place
 
 if TYPE_CHECKING:
+    from labelfusion.labelling.acquisition import Strategy
     from labelfusion.labelling.suggestions import Making
     from labelfusion.runs import Run
 

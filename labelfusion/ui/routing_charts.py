@@ -49,6 +49,8 @@ def frontier(
     cost = "Money for 1,000 texts ($)" if money else "Texts sent to the LLM (%)"
     lay_out(figure, title, cost, 0)
     show_legend(figure, 460)
+    # The legend takes three lines where the page is narrow.
+    figure.update_layout(margin={"t": 108})
     figure.update_yaxes(title=metric.axis, autorange=True)
     reading = read_point(points[chosen], metric, rows)
     alt = f"Curve of {metric.name} over the share of texts sent, with random routing. {reading}"

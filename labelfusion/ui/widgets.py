@@ -19,6 +19,7 @@ from labelfusion.ui.tables import EVERY_LABEL, safe_csv
 
 if TYPE_CHECKING:
     import pandas as pd
+    from streamlit.delta_generator import DeltaGenerator
 
     from labelfusion.runs import Run
     from labelfusion.ui.charts import Chart
@@ -151,6 +152,12 @@ def choose_label(run: Run, *, together: bool) -> str | None:
         remedy = did_you_mean(chosen, labels)
         raise InputError("The run has no label of this name", found=chosen, remedy=remedy)
     return None if chosen == EVERY_LABEL and together else chosen
+
+
+def side_by_side(count: int) -> list[DeltaGenerator]:
+    """Places beside each other, for figures that go on to the next line where they do not fit."""
+    with st.container(horizontal=True, gap="large"):
+        return [st.container(width="content") for _ in range(count)]
 
 
 def show_chart(chart: Chart, key: str, *, selectable: str | None = None) -> Any:
