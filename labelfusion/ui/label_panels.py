@@ -293,7 +293,7 @@ def labels_so_far(place: Place) -> None:
     widgets.table(table, "labels", name=f"{place.stored.name}-labels")
     st.download_button(
         f"Download as JSONL ({len(table):,} rows)",
-        lambda: table.to_json(orient="records", lines=True, force_ascii=False),
+        lambda: str(table.to_json(orient="records", lines=True, force_ascii=False)),
         file_name=f"{place.stored.name}-labels.jsonl",
         on_click="ignore",
     )
