@@ -91,7 +91,7 @@ def start(place: Place, runs: list[Run], new: int) -> None:
 
 
 def begin(place: Place, before: Run | None, encoder: str, *, new: int, wait: bool) -> None:
-    """Make the version; start the job, unless LLMs would be paid before it was said how much."""
+    """Make the version; start the job, unless `wait`: the cost of LLMs is to be shown first."""
     stored = place.stored
     if new:
         table = state.open_table(place.config)

@@ -75,9 +75,8 @@ TRAIN_SECONDS = 600
 SETTLE_MS = 1200
 
 
-@contextmanager
-def served_app(workspace: Path) -> Iterator[str]:
-    """Serve the app on a free port while the block runs; gives its address."""
+def start_app(workspace: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Serve the app on a free port; the process and its address. Ending it is the caller's."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -86,7 +85,19 @@ def served_app(workspace: Path) -> Iterator[str]:
     server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     try:
         _wait_for(f"http://127.0.0.1:{port}/_stcore/health", server)
-        yield f"http://127.0.0.1:{port}"
+    except BaseException:
+        server.kill()
+        server.wait()
+        raise
+    return server, f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def served_app(workspace: Path) -> Iterator[str]:
+    """Serve the app on a free port while the block runs; gives its address."""
+    server, url = start_app(workspace)
+    try:
+        yield url
     finally:
         server.terminate()
         server.wait()

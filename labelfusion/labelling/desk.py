@@ -102,6 +102,7 @@ class Desk:
         self._rows = {key: i for i, key in enumerate(self.keys)}
         self._first = _first_of_its_text(dataset)
         self._named = _names_in_journal(book.refresh(), self.keys)
+        self._renamed = {key: row for row, key in self._named.items()}
         self._twice = draw([key[1] for key in self.keys], plan.seed, "double") < plan.double_share
         self._queue, self._made_at = Queue(np.zeros(0, dtype=int), ()), -1
         self._lock = threading.RLock()
@@ -122,13 +123,13 @@ class Desk:
 
     def card_of(self, key: Key) -> Card | None:
         """The card of a text that was asked about before, to be shown again."""
-        named = {name: row for row, name in self._named.items()}
-        row = named.get(key, self._rows.get(key))
-        return (
-            None
-            if row is None
-            else Card(row, self.book.state.reason(key) or self.plan.strategy, None)
-        )
+        row = self._row_of(key)
+        reason = self.book.state.reason(key) or self.plan.strategy
+        return None if row is None else Card(row, reason, None)
+
+    def _row_of(self, key: Key) -> int | None:
+        """The row of a text in the journal; None where it is no longer in the data."""
+        return self._renamed.get(key, self._rows.get(key))
 
     def _from_queue(self, state: LabelState, who: str) -> Card | None:
         pairs = zip(self._queue.order.tolist(), self._queue.reasons, strict=True)
@@ -224,10 +225,12 @@ class Desk:
     def left(self, who: str) -> int:
         """How many texts without labels the person could still label."""
         state = self.book.state
-        open_rows = np.flatnonzero(~self.dataset.labelled & self._first)
-        touched = {i for i in open_rows.tolist() if state.is_touched(self.name(i))}
-        done = sum(self.is_done(state, i, who) for i in touched)
-        return len(open_rows) - done
+        open_rows = ~self.dataset.labelled & self._first
+        rows = (self._row_of(key) for key in state.touched())
+        done = sum(
+            row is not None and open_rows[row] and self.is_done(state, row, who) for row in rows
+        )
+        return int(open_rows.sum()) - int(done)
 
 
 def _first_of_its_text(dataset: Dataset) -> np.ndarray:

@@ -117,8 +117,8 @@ def _say_error() -> None:
 def _card(place: Place) -> Card | None:
     """The card on the screen, or the next one."""
     at = st.session_state.get("label_at")
-    here = (place.stored.name, place.stored.current, place.who)
-    if at is not None and at[0] == here and at[2] is place.desk and not _answered(place, at[1]):
+    same = at is not None and at[0] == place.who and at[2] is place.desk
+    if at is not None and same and not _answered(place, at[1]):
         return at[1]
     card = place.desk.next_card(place.who)
     _put(place, card)
@@ -134,10 +134,9 @@ def _answered(place: Place, card: Card) -> bool:
 
 
 def _put(place: Place, card: Card | None) -> None:
+    """Have `card` on the screen from now on."""
     session = st.session_state
-    session["label_at"] = (place.stored.name, place.stored.current, place.who), card, place.desk
-    if card is None:
-        session["label_at"] = None
+    session["label_at"] = None if card is None else (place.who, card, place.desk)
     session["label_since"] = time.monotonic()
     session["label_picked"] = frozenset()
 

@@ -1,0 +1,119 @@
+"""Labelling by keyboard alone in a browser, through a kill of the app, up to a trained model."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pandas as pd
+import pytest
+
+from labelfusion.labelling.journal import Journal, text_hash
+from labelfusion.labelling.state import replayed
+from labelfusion.workspace import Workspace
+from scripts.screenshots import ROOT, start_app
+from tests.browser import DRAW_MS, MARKS, TRAIN_MS, settle
+
+playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+playwright_api.expect.set_options(timeout=DRAW_MS)
+
+pytestmark = MARKS
+
+LABELS = ("billing", "delivery", "technical")
+TEXTS, KILL_AFTER = 50, 30
+TEXT = '[data-testid="stText"]'
+
+
+@pytest.fixture(scope="module")
+def tickets(tmp_path_factory):
+    """120 sample tickets without their labels, and the labels by text."""
+    table = pd.read_csv(ROOT / "sample_data" / "tickets.csv")
+    table = table[table["label"].isin(LABELS)].head(120)
+    path = tmp_path_factory.mktemp("unlabelled") / "desk.csv"
+    table[["id", "text"]].to_csv(path, index=False)
+    return path, dict(zip(table["text"], table["label"], strict=True))
+
+
+@contextmanager
+def killable_app(workspace) -> Iterator[tuple[object, str]]:
+    server, url = start_app(workspace)
+    try:
+        yield server, url
+    finally:
+        server.kill()
+        server.wait()
+
+
+def label_by_key(page, gold, count) -> list[str]:
+    """Press the label's digit for `count` texts; each press waits for the next text and its keys.
+
+    A key pressed before the keys of the text are there still means the text before, and is dropped.
+    """
+    names = sorted(LABELS)
+    done, waits = [], []
+    for _ in range(count):
+        text = page.locator(TEXT).inner_text()
+        started = time.monotonic()
+        page.keyboard.press(str(names.index(gold[text]) + 1))
+        page.wait_for_function(
+            "([selector, old]) => { const now = document.querySelector(selector);"
+            " return now && now.innerText !== old; }",
+            arg=[TEXT, text],
+        )
+        waits.append(time.monotonic() - started)
+        settle(page)
+        done.append(text)
+    median = sorted(waits)[len(waits) // 2]
+    print(f"press to next text: median {median:.3f} s, most {max(waits):.3f} s")
+    return done
+
+
+def test_fifty_tickets_by_keyboard_survive_a_kill_and_train_a_model(page, tickets, tmp_path):
+    expect = playwright_api.expect
+    path, gold = tickets
+    journal = Journal.of(Workspace.at(tmp_path), "desk").path
+    with killable_app(tmp_path) as (server, url):
+        page.goto(f"{url}/data")
+        page.locator('input[type="file"]').first.set_input_files(str(path))
+        expect(page).to_have_url(re.compile("dataset=desk"))
+        settle(page)
+        page.goto(f"{url}/label?dataset=desk&who=ana")
+        settle(page)
+        page.get_by_role("textbox", name="One label a line").focus()
+        for name in sorted(LABELS):
+            page.keyboard.type(f"{name}: tickets about {name}\n")
+        page.keyboard.press("Control+Enter")
+        expect(page.locator(TEXT)).to_be_visible()
+        settle(page)
+        before = label_by_key(page, gold, KILL_AFTER)
+        server.kill()
+        server.wait()
+    assert [e.text for e in entries(journal)] == [text_hash(text) for text in before]
+
+    with killable_app(tmp_path) as (_, url):
+        page.goto(f"{url}/label?dataset=desk&who=ana")
+        expect(page.locator(TEXT)).to_be_visible()
+        settle(page)
+        after = label_by_key(page, gold, TEXTS - KILL_AFTER)
+        found = entries(journal)
+        assert [e.text for e in found] == [text_hash(text) for text in before + after]
+        assert len({e.text for e in found}) == TEXTS
+        assert {e.text: e.labels for e in replayed(found).current().values()} == {
+            text_hash(text): (gold[text],) for text in before + after
+        }
+
+        page.goto(f"{url}/label?dataset=desk&who=ana&tab=Train+again")
+        settle(page)
+        page.get_by_text("TF-IDF words").click()
+        settle(page)
+        page.get_by_role("button", name=f"Train with {TEXTS} new labels").click()
+        expect(page.get_by_role("heading", name="desk: finished")).to_be_visible(timeout=TRAIN_MS)
+        expect(page.get_by_test_id("stMetric").filter(has_text="First model")).to_be_visible()
+        page.screenshot(path=str(tmp_path / "trained.png"))
+
+
+def entries(journal):
+    """The labels in the journal, in their order."""
+    return [entry for entry in Journal(journal).read_new() if entry.act == "label"]
