@@ -23,7 +23,7 @@ from labelfusion.studies.options import Options, Place
 from labelfusion.studies.plots import Plot, dots
 from labelfusion.studies.statistics import interval, over_seeds
 from labelfusion.studies.systems import alone, changed, fused, fusion_method, measured, primary
-from labelfusion.studies.words import METRIC_NAMES, interval_words, points
+from labelfusion.studies.words import METRIC_NAMES, interval_words, listed, points
 from labelfusion.studies.writing import Findings
 from labelfusion.tasks import signal_evidence, task_for
 from labelfusion.types import LabelSpace, Prediction, Signal
@@ -102,7 +102,7 @@ class Ablation(GridStudy):
             f"Ablation of the inputs on {self.material.dataset.name}",
             [
                 f"Fusion ({self.fusion.method}) with inputs left out or changed, trained on "
-                f"{self.sizes} labelled rows with {len(self.seeds)} seeds, measured on the test "
+                f"{listed(self.sizes)} labelled rows with {len(self.seeds)} seeds, measured on the test "
                 "rows of each seed.",
             ],
             [_sentence(record, metric) for record in worth if record["size"] == self.sizes[-1]],

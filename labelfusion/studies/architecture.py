@@ -20,7 +20,7 @@ from labelfusion.studies.options import Options, Place
 from labelfusion.studies.plots import Plot, dots
 from labelfusion.studies.statistics import over_seeds
 from labelfusion.studies.systems import FUSION, alone, changed, fused, measured, primary
-from labelfusion.studies.words import METRIC_NAMES, share
+from labelfusion.studies.words import METRIC_NAMES, listed, share
 from labelfusion.studies.writing import Findings
 
 MLP = "mlp"
@@ -71,7 +71,7 @@ class Architecture(GridStudy):
             f"Architecture of the FusionMLP on {self.material.dataset.name}",
             [
                 f"The FusionMLP with other hidden sizes, depths and dropouts, trained on "
-                f"{self.sizes} labelled rows with {len(self.seeds)} seeds, measured on the test "
+                f"{listed(self.sizes)} labelled rows with {len(self.seeds)} seeds, measured on the test "
                 "rows of each seed.",
             ],
             reading,

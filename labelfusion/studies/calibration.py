@@ -21,8 +21,8 @@ from labelfusion.studies.material import Block
 from labelfusion.studies.options import Options, Place
 from labelfusion.studies.plots import Plot, lines
 from labelfusion.studies.statistics import over_seeds
-from labelfusion.studies.systems import changed, fit, fusion_method, measured
-from labelfusion.studies.words import METRIC_NAMES
+from labelfusion.studies.systems import changed, fit, fused, fusion_method, measured
+from labelfusion.studies.words import METRIC_NAMES, listed
 from labelfusion.studies.writing import Findings
 from labelfusion.types import Prediction, Signal
 
@@ -59,11 +59,15 @@ class CalibrationStudy(GridStudy):
 
     def run(self, cell: Cell) -> Sequence[Row]:
         block, source = self.block(cell), str(cell.values["system"])
-        train, test = self._signals(block, source)
         calibration = str(cell.values["calibrator"])
-        config = changed(self.fusion, method="auto", calibration=calibration)
-        model = fit(block, config, signals={source: train})
-        return [measured(block.test_targets, model.predict({source: test}))]
+        if (source, calibration) == (FUSED, BEFORE):
+            # As it is: read as if it were a source, its probabilities would be clipped once more.
+            prediction = fused(block, self.fusion)
+        else:
+            train, test = self._signals(block, source)
+            config = changed(self.fusion, method="auto", calibration=calibration)
+            prediction = fit(block, config, signals={source: train}).predict({source: test})
+        return [measured(block.test_targets, prediction)]
 
     def _signals(self, block: Block, source: str) -> tuple[Signal, Signal]:
         """What is calibrated: a source's scores, or the fusion's as if it were a source."""
@@ -86,12 +90,12 @@ class CalibrationStudy(GridStudy):
         table = over_seeds(cells, ["system", "size", "calibrator"], METRICS)
         missing = [size for size in SIZES if size > self.rows_to_train]
         about = [
-            f"Calibrators learned from {self.sizes} labelled rows (of the encoder and the fusion, "
+            f"Calibrators learned from {listed(self.sizes)} labelled rows (of the encoder and the fusion, "
             f"out of fold), {len(self.seeds)} seeds, measured on the test rows of each seed."
         ]
         if missing and not self.options.sizes:
             about.append(
-                f"There are {self.rows_to_train} training rows, too few for {missing} rows."
+                f"There are {self.rows_to_train} training rows, too few for {listed(missing)} rows."
             )
         return Findings(
             f"Calibration of every source on {self.material.dataset.name}",

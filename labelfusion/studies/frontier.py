@@ -35,7 +35,7 @@ from labelfusion.studies.options import Options, Place
 from labelfusion.studies.plots import Plot, Series
 from labelfusion.studies.statistics import interval, over_seeds
 from labelfusion.studies.systems import changed, fit, fusion_method
-from labelfusion.studies.words import METRIC_NAMES, points
+from labelfusion.studies.words import METRIC_NAMES, listed, points
 from labelfusion.studies.writing import Findings
 
 # Losses of accuracy that are tolerated by the operating points that are tried.
@@ -132,7 +132,7 @@ class FrontierStudy(GridStudy):
         return Findings(
             f"Cost and accuracy of routing on {self.material.dataset.name}",
             [
-                f"Fusion ({self.fusion.method}) trained on {self.sizes} labelled rows with "
+                f"Fusion ({self.fusion.method}) trained on {listed(self.sizes)} labelled rows with "
                 f"{len(self.seeds)} seeds. A text is sent to the LLM if the encoder's margin is "
                 "below a threshold; thresholds were learned out of fold, figures are of the test "
                 "rows.",

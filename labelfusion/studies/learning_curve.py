@@ -17,7 +17,7 @@ from labelfusion.studies.plots import Plot, lines
 from labelfusion.studies.samples import SHARES
 from labelfusion.studies.statistics import against_best_source, mean_ranks, over_seeds
 from labelfusion.studies.systems import alone, changed, fused, fusion_method, measured, primary
-from labelfusion.studies.words import METRIC_NAMES, best_system, gain_sentence
+from labelfusion.studies.words import METRIC_NAMES, best_system, gain_sentence, listed
 from labelfusion.studies.writing import Findings
 
 METRICS = ("accuracy", "macro_f1", "micro_f1", "nll", "brier", "ece_mass")
@@ -61,7 +61,7 @@ class LearningCurve(GridStudy):
         return Findings(
             f"Learning curve of {self.material.dataset.name}",
             [
-                f"Each system was trained on nested, stratified subsets of {self.sizes} labelled "
+                f"Each system was trained on nested, stratified subsets of {listed(self.sizes)} labelled "
                 f"rows with {len(self.seeds)} seeds and measured on the same "
                 f"{int(cells['test_rows'].iloc[0])} test rows for all sizes of a seed.",
                 "Sizes count every label that is used; each text was scored once by each LLM.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ def gain_sentence(record: Mapping[str, Any], metric: str) -> str:
     name, gain = METRIC_NAMES[metric].lower(), record["gain"]
     return (
         f"With {record['size']} labels fusion is {abs(100 * gain):.1f} points of {name} "
-        f"{'above' if gain >= 0 else 'below'} the best single source ({record['best_source']}; "
+        f"{'below' if gain < 0 else 'above'} the best single source ({record['best_source']}; "
         f"{interval_words(record, 'gain')}), ahead in {record['seeds_ahead']} of "
         f"{record['seeds']} seeds and {points(record['worst_seed'])} in the worst; on the test "
         f"rows of a seed it alone is right on {record['only_fusion_right']:.1f} and the source "
@@ -51,6 +51,12 @@ def interval_words(record: Mapping[str, Any], name: str) -> str:
         return "one seed, so no interval"
     also = ", which contains no difference at all" if low <= 0 <= high else ""
     return f"95 % interval over seeds {points(low)} to {points(high)}{also}"
+
+
+def listed(sizes: Sequence[int]) -> str:
+    """Numbers as people say them: "17, 69 and 345"."""
+    *first, last = (f"{size:,}" for size in sizes)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def points(value: float) -> str:
