@@ -17,7 +17,7 @@ import yaml
 from labelfusion import pipeline
 from labelfusion.config import RunConfig
 from labelfusion.errors import ConfigError, InputError, RunError
-from labelfusion.fusion.candidates import METHODS
+from labelfusion.fusion.heads import METHODS
 from labelfusion.queueing import held
 from labelfusion.runs import create_run
 from labelfusion.studies import KINDS, Options, run_study
@@ -349,7 +349,8 @@ def test_the_form_of_the_mlp_is_varied(folder, workspace, config):
 def test_prompts_are_compared_on_the_same_texts(tmp_path):
     template = tmp_path / "own.txt"
     template.write_text(
-        "version: 1\n--- system ---\nSort.\n{{labels}}\n{{output}}\n--- user ---\n<texts>\n{{texts}}\n</texts>\n"
+        "version: 1\n--- system ---\nSort.\n{{labels}}\n{{output}}\n"
+        "--- user ---\n<texts>\n{{texts}}\n</texts>\n"
     )
     command = ["study", "prompt", "--config", "config.yaml", "--rows", "12", "--out", "out"]
     command += ["--variant", "configured", "--variant", "static:2", "--variant", "own.txt"]
