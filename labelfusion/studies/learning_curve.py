@@ -61,8 +61,8 @@ class LearningCurve(GridStudy):
         return Findings(
             f"Learning curve of {self.material.dataset.name}",
             [
-                f"Each system was trained on nested, stratified subsets of {listed(self.sizes)} labelled "
-                f"rows with {len(self.seeds)} seeds and measured on the same "
+                f"Each system was trained on nested, stratified subsets of {listed(self.sizes)} "
+                f"labelled rows with {len(self.seeds)} seeds and measured on the same "
                 f"{int(cells['test_rows'].iloc[0])} test rows for all sizes of a seed.",
                 "Sizes count every label that is used; each text was scored once by each LLM.",
             ],
