@@ -91,7 +91,8 @@ class CalibrationStudy(GridStudy):
         missing = [size for size in SIZES if size > self.rows_to_train]
         about = [
             f"Calibrators learned from {listed(self.sizes)} labelled rows (of the encoder and the "
-            f"fusion, out of fold), {len(self.seeds)} seeds, measured on the test rows of each seed."
+            f"fusion, out of fold), {len(self.seeds)} seeds, measured on the test rows of each "
+            "seed."
         ]
         if missing and not self.options.sizes:
             about.append(
