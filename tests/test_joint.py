@@ -25,7 +25,7 @@ from labelfusion.encoders.finetuned import CHECKPOINT_FOLDER
 from labelfusion.encoders.fusion_mlp import started
 from labelfusion.errors import ConfigError, InputError, ModelError
 from labelfusion.estimator import AutoFusionClassifier
-from labelfusion.predict_file import predict_file
+from labelfusion.predict_file import label_rows, result_table
 from labelfusion.runs import ResultsManager
 from labelfusion.tasks import task_for
 from labelfusion.types import Event, LabelSpace, Rows, Signal
@@ -277,18 +277,15 @@ def test_run_by_yaml_has_a_joint_source_and_predicts_with_it(space, joint_run, t
     stored = run.predictions.set_index("id")
     share = stored.filter(regex="^contribution_joint_").abs().to_numpy()[: len(stored) // 4]
     assert np.nanmax(share) > 0
-    table = predict_file(
-        run, tmp_path / "data.csv", contributions=True, workspace=Workspace.at(workspace)
-    ).set_index("id")
+    place = Workspace.at(workspace)
+    table = result_table(label_rows(run, tmp_path / "data.csv", workspace=place)).set_index("id")
     test = stored.index[stored["split"] == "test"]
     columns = [f"p_{name}" for name in space.names]
     np.testing.assert_allclose(
         table.loc[test, columns].to_numpy(), stored.loc[test, columns].to_numpy(), atol=1e-5
     )
     assert (table["joint_present"] == table["llm_present"]).all()
-    unasked = predict_file(
-        run, tmp_path / "data.csv", routing="never", workspace=Workspace.at(workspace)
-    )
+    unasked = result_table(label_rows(run, tmp_path / "data.csv", routing="never", workspace=place))
     assert not unasked["joint_present"].any()
     assert unasked["ml_present"].all()
 
