@@ -187,11 +187,11 @@ def smooth_calibration_error(stated: np.ndarray, observed: np.ndarray) -> float:
     """Smooth calibration error of (m,) stated probabilities, 0..1; NaN for no values.
 
     Błasiok & Nakkiran 2023 ("Smooth ECE: Principled Reliability Diagrams via Kernel
-    Smoothing", section 3): the residuals observed - stated
-    are smoothed over the stated probability by a Gaussian kernel of width s that is reflected at 0
-    and 1, and s is the one width at which the mean absolute value left, which falls as s grows, is
-    s itself. The reflected kernel is the heat kernel of [0, 1] with closed ends, which a cosine
-    transform makes a product: frequency j is damped by exp(-(pi j s)^2 / 2).
+    Smoothing", section 3): the residuals observed - stated are smoothed over the stated probability
+    by a Gaussian kernel of width s that is reflected at 0 and 1, and s is the one width at which
+    the mean absolute value left, which falls as s grows, is s itself. The reflected kernel is the
+    heat kernel of [0, 1] with closed ends, which a cosine transform makes a product: frequency j is
+    damped by exp(-(pi j s)^2 / 2).
     """
     if not len(stated):
         return float("nan")

@@ -156,7 +156,7 @@ def choose_label(run: Run, *, together: bool) -> str | None:
 
 def side_by_side(count: int) -> list[DeltaGenerator]:
     """Places beside each other, for figures that go on to the next line where they do not fit."""
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium"):
         return [st.container(width="content") for _ in range(count)]
 
 
