@@ -37,6 +37,8 @@ def person() -> str:
 
 def label(place: Place) -> None:
     label_desk.label_area(place)
+    with st.expander("Another label is needed"):
+        label_panels.more_labels(place)
 
 
 def suggest(place: Place) -> None:
@@ -46,7 +48,7 @@ def suggest(place: Place) -> None:
 def train(place: Place) -> None:
     """How much more labels would bring, training with those there are, and what it changed."""
     runs = runs_of(state.workspace(), place.stored)
-    usefulness(runs)
+    usefulness(place, runs)
     found, missing = labels_by_row(place.desk.dataset, place.book.refresh())
     if missing:
         st.caption(f"{missing:,} labelled texts are no longer in the data and are left out.")
@@ -56,8 +58,8 @@ def train(place: Place) -> None:
         outcome(place, state.param("before"), after)
 
 
-def usefulness(runs: list[Run]) -> None:
-    gain = expected_gain(runs, MORE_LABELS)
+def usefulness(place: Place, runs: list[Run]) -> None:
+    gain = expected_gain(state.workspace(), place.stored.name, runs, MORE_LABELS)
     if gain is None:
         st.info("How much more labels would bring is known once a run has been tested.")
     elif gain.enough:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -107,9 +109,10 @@ def test_from_unlabelled_to_a_model_that_suggests_and_is_trained_again(workspace
         newer.metrics["systems"]["fusion"]["metrics"]["accuracy"]
     )
     assert len(change.changed) == (change.changed["before"] != change.changed["after"]).sum()
-    gain = expected_gain([newer, older], 100)
+    gain = expected_gain(workspace, "desk", [newer, older], 100)
     assert gain is not None
     assert gain.runs == 2
+    assert gain.test_texts == tests.sum()
     assert gain.interval[0] <= gain.expected <= gain.interval[1]
 
 
@@ -209,6 +212,18 @@ def test_an_llm_suggests_without_any_model(workspace, tmp_path):
     assert all(found.labels(one.row) == ("billing",) for one in same)
     hashes = [text_hash(dataset.texts[one.row]) for one in same]
     assert not in_audit(hashes, 0, 0.2).any()
+
+
+def test_suggestions_that_cannot_be_made_say_why(workspace):
+    add(workspace)
+    suggestions.start(workspace, "desk", "absent-run")
+    deadline = time.monotonic() + 60
+    making = suggestions.how_far(workspace, "desk", "absent-run")
+    while making and making.state == "working" and time.monotonic() < deadline:
+        time.sleep(0.2)
+        making = suggestions.how_far(workspace, "desk", "absent-run")
+    assert making is not None
+    assert making.state == "failed"
 
 
 def test_two_people_are_not_asked_about_one_text_at_once(workspace):

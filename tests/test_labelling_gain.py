@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
@@ -114,6 +116,7 @@ def test_agreement_between_persons_and_with_what_was_shown():
     assert by["run, seen"].share == 1
     assert by["run, not seen"].share == 0.5
     assert alpha(state) == pytest.approx(0)
-    old = with_earlier(state, {("r1", "t"): frozenset("b"), ("r9", "t"): frozenset("a")})
-    assert (old.texts, old.share) == (1, 0.0)
+    assert with_earlier(state).texts == 0
+    state.add([replace(entry("ana", "r9", "a"), earlier=("b",))])
+    assert (with_earlier(state).texts, with_earlier(state).share) == (1, 0.0)
     assert agreement("nobody", []).share is None

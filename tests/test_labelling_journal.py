@@ -29,6 +29,7 @@ ENTRIES = st.builds(
     labels=st.lists(WORDS, max_size=3).map(tuple),
     note=st.text(max_size=30),
     shown=SHOWN,
+    earlier=st.none() | st.lists(WORDS, max_size=2).map(tuple),
     rank=st.none() | st.integers(0, 9),
     seconds=st.none() | st.floats(0, 100),
 )

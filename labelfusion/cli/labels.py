@@ -58,7 +58,7 @@ def labels(
     stored, data, state = _open(space, dataset)
     values = _summary(stored, data, state)
     if agreement:
-        values["agreement"] = _agreement(data, state)
+        values["agreement"] = _agreement(state)
     if export is not None:
         values["out"], values["rows"] = export, _export(export, data, state, force)
     if json:
@@ -95,13 +95,12 @@ def _summary(stored: StoredDataset, dataset: Dataset, state: LabelState) -> dict
     }
 
 
-def _agreement(dataset: Dataset, state: LabelState) -> dict[str, Any]:
+def _agreement(state: LabelState) -> dict[str, Any]:
     from dataclasses import asdict
 
     from labelfusion.labelling.agreement import all_agreements, alpha
-    from labelfusion.labelling.apply import label_sets
 
-    found = all_agreements(state, label_sets(dataset))
+    found = all_agreements(state)
     return {"krippendorff_alpha": alpha(state), "pairs": [asdict(one) for one in found]}
 
 

@@ -5,7 +5,7 @@ Works on pairs of label sets. Knows no journal file and no page.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -105,11 +105,9 @@ def alpha(state: LabelState) -> float | None:
     )
 
 
-def all_agreements(
-    state: LabelState, earlier: Mapping[tuple[str, str], LabelSet]
-) -> list[Agreement]:
-    """With the labels the data have, with suggestions, and between persons; those of some texts."""
-    found = [with_earlier(state, earlier), *with_suggestions(state), *between_persons(state)]
+def all_agreements(state: LabelState) -> list[Agreement]:
+    """With the labels there were, with suggestions, and between persons; those of some texts."""
+    found = [with_earlier(state), *with_suggestions(state), *between_persons(state)]
     return [one for one in found if one.texts]
 
 
@@ -128,10 +126,12 @@ def with_suggestions(state: LabelState) -> list[Agreement]:
     return [agreement(what, both) for what, both in sorted(pairs.items())]
 
 
-def with_earlier(state: LabelState, earlier: Mapping[tuple[str, str], LabelSet]) -> Agreement:
-    """The labels that count now against those the data had, by (row id, text hash)."""
-    current = state.current()
-    return agreement(
-        "labels in the data",
-        [(frozenset(current[key].labels), old) for key, old in earlier.items() if key in current],
-    )
+def with_earlier(state: LabelState) -> Agreement:
+    """Labels given against those the data had for the text when it was shown."""
+    pairs = [
+        (frozenset(entry.labels), frozenset(entry.earlier))
+        for _, given in state.labelled()
+        for entry in given.values()
+        if entry.earlier is not None
+    ]
+    return agreement("labels there were", pairs)

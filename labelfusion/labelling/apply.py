@@ -52,16 +52,6 @@ def readable(config: DataConfig, state: LabelState) -> DataConfig:
     return config.model_copy(update=update)
 
 
-def label_sets(dataset: Dataset) -> dict[Key, frozenset[str]]:
-    """The labels the data have, by (id, text hash), of the labelled rows."""
-    names = np.asarray(dataset.space.names, dtype=object)
-    keys = keys_of(dataset)
-    return {
-        keys[int(i)]: frozenset(names[dataset.targets[i] > 0])
-        for i in np.flatnonzero(dataset.labelled)
-    }
-
-
 def label_space(dataset: Dataset, state: LabelState) -> LabelSpace:
     """The labels a person may give: those of the data and those declared, with what they mean."""
     declared = {name: meaning for name, meaning in state.declared.items() if name}

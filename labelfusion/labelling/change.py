@@ -6,7 +6,7 @@ Trains nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +59,7 @@ def what_changed(before: Run, after: Run, suggested: pd.DataFrame | None = None)
     """
     space = _common_space(before, after)
     new = _test_rows(after)
-    old = pd.concat([part for part in (_test_rows(before), suggested) if part is not None])
-    old = old[~old.index.duplicated()]
+    old = _answers(before, suggested)
     ids = new.index.intersection(old.index, sort=False)
     if not len(ids):
         raise RunError(
@@ -141,27 +140,33 @@ def suggested_rows(path: Any) -> pd.DataFrame:
     return frame.drop(columns=["suggested", "source", "text"])
 
 
-def curve_points(runs: Sequence[Run]) -> list[CurvePoint]:
-    """The learning curve of finished runs on the test texts that all of them share.
+def curve_points(runs: Sequence[Run], suggested: Mapping[str, pd.DataFrame]) -> list[CurvePoint]:
+    """The learning curve of finished runs on the test texts that all of them have answered.
 
-    Runs are taken from the one with the most labels on; one that would leave fewer than half of
-    its test texts is left out.
+    Args:
+        suggested: by run id, what it said of texts that had no label then (`suggested_rows`).
+
+    The run with the most labels comes first; one that has answered fewer than half of its test
+    texts is left out.
     """
     ordered = sorted(runs, key=lambda run: run.metrics["n"]["train"], reverse=True)
     if not ordered:
         return []
-    shared = _right(ordered[0])
-    kept: list[tuple[int, pd.Series]] = [(ordered[0].metrics["n"]["train"], shared)]
-    for run in ordered[1:]:
-        right = _right(run)
-        common = shared.index.intersection(right.index)
-        if 2 * len(common) >= len(kept[0][1]) and len(common):
-            shared = shared.loc[common]
-            kept.append((run.metrics["n"]["train"], right))
-    return [CurvePoint(n, right.loc[shared.index].to_numpy(dtype=bool)) for n, right in kept]
+    gold = _test_rows(ordered[0])["gold"]
+    shared, kept = gold.index, []
+    for run in ordered:
+        answers = _answers(run, suggested.get(run.id))["prediction"]
+        common = shared.intersection(answers.index, sort=False)
+        if 2 * len(common) >= len(gold) and len(common):
+            shared = common
+            kept.append((run.metrics["n"]["train"], answers))
+    return [
+        CurvePoint(n, (answers.loc[shared] == gold.loc[shared]).to_numpy(dtype=bool))
+        for n, answers in kept
+    ]
 
 
-def _right(run: Run) -> pd.Series:
-    """bool by row id: the test texts the run's fusion got right."""
-    rows = _test_rows(run)
-    return pd.Series((rows["gold"] == rows["prediction"]).to_numpy(), index=rows.index)
+def _answers(run: Run, suggested: pd.DataFrame | None) -> pd.DataFrame:
+    """What a run said of texts it was not trained on, by row id."""
+    found = pd.concat([part for part in (_test_rows(run), suggested) if part is not None])
+    return found.loc[~found.index.duplicated(), :]

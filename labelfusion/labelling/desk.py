@@ -201,8 +201,16 @@ class Desk:
         """The entry of an act on a card; `more` are further fields of it. Nothing is written."""
         row, text = self.name(card.row)
         base = {"strategy": card.reason, "rank": card.rank, "row": row, "text": text}
-        values = base | {"shown": self.shown(card, visible=visible)} | more
+        had = {"shown": self.shown(card, visible=visible), "earlier": self._earlier(card.row)}
+        values = base | had | more
         return Entry(act, who, **values)  # pyright: ignore[reportArgumentType]
+
+    def _earlier(self, row: int) -> tuple[str, ...] | None:
+        """The labels the data have for a row, None where they have none."""
+        if not self.dataset.labelled[row]:
+            return None
+        names = self.dataset.space.names
+        return tuple(n for n, on in zip(names, self.dataset.targets[row], strict=True) if on)
 
     def alike(self, label: str, least: float, who: str) -> list[Card]:
         """Open texts for which that label alone is suggested, at `least` sure, the surest first.

@@ -60,6 +60,7 @@ class Entry:
         row, text: the row's id and its text's hash; empty for undo and labels.
         labels: those given; several, or none, only where a text may have several.
         shown: the suggestion there was.
+        earlier: the labels the data had for the text, None where it had none.
         strategy, rank: why the text was asked about ("audit": drawn at random for the fair test),
             and its place in that queue from 1.
         seconds: from the text's appearance to the press.
@@ -75,6 +76,7 @@ class Entry:
     labels: tuple[str, ...] = ()
     note: str = ""
     shown: Shown | None = None
+    earlier: tuple[str, ...] | None = None
     strategy: str = ""
     rank: int | None = None
     seconds: float | None = None
@@ -96,6 +98,8 @@ class Entry:
         """Inverse of `to_line`, whatever a newer version of the same format adds."""
         known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
         known["labels"] = tuple(known.get("labels", ()))
+        if known.get("earlier") is not None:
+            known["earlier"] = tuple(known["earlier"])
         if shown := known.get("shown"):
             known["shown"] = Shown(**(shown | {"labels": tuple(shown["labels"])}))
         return cls(**known)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from labelfusion.config import MLConfig, RunConfig
 from labelfusion.datasets import StoredDataset
 from labelfusion.errors import RunError
@@ -52,11 +54,16 @@ def change_between(workspace: Workspace, name: str, before: Run, after: Run) -> 
 
     Raises RunError as `what_changed` does.
     """
-    kept = folder_of(workspace, name) / f"{before.id}.parquet"
-    return what_changed(before, after, suggested_rows(kept) if kept.is_file() else None)
+    return what_changed(before, after, _suggested(workspace, name, [before]).get(before.id))
 
 
-def expected_gain(runs: list[Run], more: int) -> Gain | None:
+def _suggested(workspace: Workspace, name: str, runs: list[Run]) -> dict[str, pd.DataFrame]:
+    """What runs have suggested and was kept, by run id."""
+    paths = {run.id: folder_of(workspace, name) / f"{run.id}.parquet" for run in runs}
+    return {run_id: suggested_rows(path) for run_id, path in paths.items() if path.is_file()}
+
+
+def expected_gain(workspace: Workspace, name: str, runs: list[Run], more: int) -> Gain | None:
     """What `more` labels would bring by the runs there are; None without any test text."""
     whole = []
     for run in runs[:CURVE_RUNS]:
@@ -65,5 +72,5 @@ def expected_gain(runs: list[Run], more: int) -> Gain | None:
                 whole.append(run)
         except RunError:
             continue
-    points = curve_points(whole)
+    points = curve_points(whole, _suggested(workspace, name, whole))
     return estimate_gain(points, more) if points else None

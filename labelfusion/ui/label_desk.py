@@ -225,8 +225,15 @@ def _suggestion(place: Place, card: Card, shown: Shown | None) -> None:
     said = ", ".join(shown.labels) or "none of the labels"
     st.markdown(f"**Suggested:** {widgets.escape(said)} ({100 * shown.confidence:.0f} %)")
     st.caption(widgets.escape(_by_source(place, card)))
-    single = not place.space.multi_label and len(shown.labels) == 1
-    if single:
+    if place.space.multi_label:
+        st.button(
+            "Take it over",
+            key=f"take_{card.row}",
+            shortcut=words.TAKE,
+            on_click=_take,
+            args=(card, frozenset(shown.labels)),
+        )
+    elif len(shown.labels) == 1:
         st.button(
             "Accept it",
             key=f"accept_{card.row}",
@@ -333,6 +340,11 @@ def _keep_note(place: Place, card: Card, key: str) -> None:
 def _pick(_: Place, card: Card, name: str) -> None:
     if _is_current(card):
         st.session_state["label_picked"] ^= {name}
+
+
+def _take(card: Card, names: frozenset[str]) -> None:
+    if _is_current(card):
+        st.session_state["label_picked"] = names
 
 
 def _give(place: Place, card: Card, name: str) -> None:

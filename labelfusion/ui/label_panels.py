@@ -16,7 +16,7 @@ from labelfusion.datasets import StoredDataset
 from labelfusion.files import write_text
 from labelfusion.labelling import suggestions
 from labelfusion.labelling.agreement import all_agreements, alpha
-from labelfusion.labelling.apply import label_sets, labels_table, readable, with_texts
+from labelfusion.labelling.apply import labels_table, readable, with_texts
 from labelfusion.labelling.desk import Book, Card, Plan
 from labelfusion.labelling.journal import Entry
 from labelfusion.ui import costs, label_desk, labelling, llm_form, state, widgets
@@ -308,7 +308,7 @@ def labels_so_far(place: Place) -> None:
 def _agreement(place: Place) -> None:
     found = place.book.state
     st.markdown("**Agreement**")
-    table = labelling.agreement_table(all_agreements(found, label_sets(place.desk.dataset)))
+    table = labelling.agreement_table(all_agreements(found))
     if table.empty:
         st.caption("There is nothing to compare with yet: earlier labels, suggestions, people.")
         return

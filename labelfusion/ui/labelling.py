@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from labelfusion.labelling.state import LabelState
 
 # One key an act; C and R belong to Streamlit itself.
-SKIP, FLAG, UNDO, HIDE, CONFIRM = "S", "F", "U", "H", "Enter"
+SKIP, FLAG, UNDO, HIDE, CONFIRM, TAKE = "S", "F", "U", "H", "Enter", "Space"
 LABEL_KEYS = "1234567890ABDEGIJKLMNOPQTVWXYZ"
 # From so many labels on, typing the first letters is quicker than looking for the key.
 MANY_LABELS = 11
