@@ -56,6 +56,10 @@ VIEWS = {
     "results-choice": ("results", "Why this fusion"),
     "results-compare": ("results", "Compare runs"),
     "results-export": ("results", "Export"),
+    "errors": ("errors", None),
+    "errors-slices": ("errors", "Slices"),
+    "errors-labels": ("errors", "Suspected labels"),
+    "errors-corrections": ("errors", "Corrections"),
 }
 WIDTHS = {"wide": 1440, "narrow": 800}
 START_SECONDS = 60

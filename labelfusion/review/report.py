@@ -64,7 +64,7 @@ class Review:
         }
 
     def _texts(self) -> int:
-        return self.issues["id"].nunique()
+        return len(set(self.issues["id"]))
 
 
 def slice_sentence(row: dict[Any, Any]) -> str:

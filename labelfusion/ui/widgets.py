@@ -30,6 +30,7 @@ PAGES = (
     ("pages/train.py", "Train"),
     ("pages/jobs.py", "Jobs"),
     ("pages/results.py", "Results"),
+    ("pages/errors.py", "Errors"),
 )
 PAGE_ROWS = 50
 T = TypeVar("T")
