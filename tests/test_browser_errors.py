@@ -17,6 +17,7 @@ playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright i
 playwright_api.expect.set_options(timeout=DRAW_MS)
 
 pytestmark = MARKS
+SCROLL_MS = 1000
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,9 @@ def test_from_a_confusion_cell_to_a_corrected_label_to_retraining(reviewed, page
     expect(page).to_have_url(re.compile("gold=billing&predicted=billing"))
     expect(page.get_by_text(re.compile(r"\d+ of \d+ texts"))).to_be_visible()
 
-    page.get_by_role("button", name="Fix this label").wait_for()
+    # A menu closes when the page scrolls, as it does on the way to a field that is out of sight.
+    page.get_by_role("combobox", name="Right label").scroll_into_view_if_needed()
+    page.wait_for_timeout(SCROLL_MS)
     choose(page, "Right label", "delivery")
     page.get_by_role("button", name="Fix this label").click()
     expect(page.get_by_text("To be corrected to delivery")).to_be_visible()

@@ -161,6 +161,7 @@ def contributions(table: pd.DataFrame, label: str) -> Chart:
             marker_color=[colours[part] for part in parts],
             text=[f"{value:+.2f}" for value in table["log_odds"]],
             textposition="auto",
+            cliponaxis=False,
             hovertemplate="%{y}: %{text}<extra></extra>",
         )
     )
@@ -199,7 +200,7 @@ def probabilities(table: pd.DataFrame) -> Chart:
     import plotly.graph_objects as go
 
     systems = [name for name in table.columns if name not in ("label", "gold")]
-    symbols = ("circle", "diamond", "square", "triangle-up", "cross")
+    symbols = ("circle-open", "diamond", "square", "triangle-up", "cross")
     positions = list(range(len(table)))
     figure = go.Figure()
     for system, symbol in zip(systems, symbols, strict=False):
@@ -208,7 +209,13 @@ def probabilities(table: pd.DataFrame) -> Chart:
             y=positions,
             name=system_name(system),
             mode="markers",
-            marker={"size": 12, "color": source_colours(systems)[system], "symbol": symbol},
+            # The fusion's ring stays visible around a source's mark at the same place.
+            marker={
+                "size": 18 if system == FUSION else 10,
+                "color": source_colours(systems)[system],
+                "symbol": symbol,
+                "line": {"width": 3 if system == FUSION else 0},
+            },
             hovertemplate=f"{system_name(system)}: %{{x:.1f}} %<extra></extra>",
         )
     marks = ["● " if gold else "" for gold in table["gold"]]
