@@ -102,7 +102,7 @@ def flipped(dataset: Dataset, share: float, rng: np.random.Generator) -> np.ndar
 
 def judged(dataset: Dataset, differs: np.ndarray) -> np.ndarray:
     """(n, 1) or, multi-label, (n, k) bool: which of the given labels are flipped."""
-    return differs if dataset.space.multi_label else differs.any(axis=1, keepdims=True)
+    return np.asarray(differs if dataset.space.multi_label else differs.any(axis=1, keepdims=True))
 
 
 def answer(run: pipeline.FittedRun, source: str, rows: np.ndarray) -> Prediction:

@@ -95,6 +95,10 @@ def texts_of_cells(run: Run, cells: list[dict[str, str]]) -> None:
     if wanted:
         named = "; ".join(f"{gold} called {predicted}" for gold, predicted in wanted)
         st.markdown(f"**Test texts: {widgets.escape(named)}**")
+        for gold, predicted in wanted:
+            query = {"run": run.id, "gold": gold, "predicted": predicted, "split": "test"}
+            label = widgets.escape(f"Look into {gold} called {predicted} →")
+            st.page_link("pages/errors.py", label=label, query_params=query)
     else:
         st.markdown("**All wrong test texts.** Click a cell of the matrix to see its texts.")
         wanted = [(g, p) for g in task_labels for p in task_labels if g != p]

@@ -68,6 +68,10 @@ VIEWS = {
     "calibration-metrics": ("calibration", "Metrics"),
     "cost": ("cost", None),
     "cost-ledger": ("cost", "Ledger"),
+    "errors": ("errors", None),
+    "errors-slices": ("errors", "Slices"),
+    "errors-labels": ("errors", "Suspected labels"),
+    "errors-corrections": ("errors", "Corrections"),
 }
 WIDTHS = {"wide": 1440, "narrow": 800}
 START_SECONDS = 60

@@ -82,7 +82,7 @@ def test_an_llm_is_asked_only_after_estimate_and_budget(app, page, small_csv):
         assert server.counts["paid"] > 0
 
 
-PAGES = ("", "data", "train", "jobs", "results", "calibration", "cost", "label")
+PAGES = ("", "data", "train", "jobs", "results", "calibration", "cost", "errors", "label")
 
 
 @pytest.mark.parametrize("path", PAGES)

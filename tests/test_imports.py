@@ -21,6 +21,7 @@ UI_WITH_STREAMLIT = (
     "llm_panels",
     "label_desk",
     "label_panels",
+    "review_panels",
 )
 MAY_IMPORT_STREAMLIT = (
     "app.py",

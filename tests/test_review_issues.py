@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from labelfusion.review import label_issues, label_margin, mistakes, quadrants, row_table
+from labelfusion.review import label_issues, label_margin, mistakes, row_table
 from labelfusion.types import LabelSpace
 from tests.review_data import simulated
 
@@ -69,5 +69,5 @@ def test_the_table_of_mistakes_says_who_said_what():
         rows.contributions[np.arange(200), 1, top]
     )
     right = {name: rows.verdicts(name) == "right" for name in ("ml", "llm")}
-    both = quadrants(rows) == "ml right, llm wrong"
+    both = rows.quadrants == "ml right, llm wrong"
     assert (both == (right["ml"] & ~right["llm"])).all()

@@ -13,7 +13,7 @@ Nothing here changes data in place. No torch or sklearn is imported.
 """
 
 from labelfusion.review.issues import label_issues, label_margin
-from labelfusion.review.mistakes import mistakes, quadrants, row_table
+from labelfusion.review.mistakes import mistakes, row_table
 from labelfusion.review.nearest import Neighbours, nearest, neighbours
 from labelfusion.review.rows import ReviewRows, review_rows
 from labelfusion.review.slices import Candidates, find_slices, slice_candidates
@@ -28,7 +28,6 @@ __all__ = [
     "mistakes",
     "nearest",
     "neighbours",
-    "quadrants",
     "review_rows",
     "row_table",
     "slice_candidates",

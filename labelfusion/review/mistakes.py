@@ -38,7 +38,7 @@ def row_table(rows: ReviewRows, at: np.ndarray) -> pd.DataFrame:
         "predicted": rows.decided_names[at],
         "confidence": rows.confidence[at],
         "right": rows.right[at],
-        "quadrant": quadrants(rows)[at],
+        "quadrant": rows.quadrants[at],
     }
     for source, answer in rows.answers.items():
         p = answer.probabilities[at, top]
@@ -49,12 +49,3 @@ def row_table(rows: ReviewRows, at: np.ndarray) -> pd.DataFrame:
         columns[f"contribution_{source}"] = rows.contributions[at, s, top]
     columns |= {f"data_{name}": rows.metadata[name].to_numpy()[at] for name in rows.metadata}
     return pd.DataFrame(columns)
-
-
-def quadrants(rows: ReviewRows) -> np.ndarray:
-    """(n,) e.g. "ml right, llm wrong"; "" without the answers of any source."""
-    said = np.full(len(rows), "", dtype=object)
-    for source in rows.answers:
-        mark = np.where(said == "", "", ", ").astype(object)
-        said = said + mark + f"{source} " + rows.verdicts(source).astype(object)
-    return said

@@ -96,8 +96,24 @@ class ReviewRows:
 
     def answer_names(self, source: str) -> np.ndarray:
         """(n,) labels that the source by itself gives; "absent" where it has no answer."""
-        names = np.array(self.space.joined(self.answers[source].decisions), dtype=object)
-        return np.where(self.answered(source), names, ABSENT)
+        return self._answer_names[source]
+
+    @cached_property
+    def _answer_names(self) -> dict[str, np.ndarray]:
+        named = {}
+        for source, answer in self.answers.items():
+            names = np.array(self.space.joined(answer.decisions), dtype=object)
+            named[source] = np.where(self.answered(source), names, ABSENT)
+        return named
+
+    @cached_property
+    def quadrants(self) -> np.ndarray:
+        """(n,) e.g. "ml right, llm wrong"; "" without the answers of any source."""
+        said = np.full(len(self), "", dtype=object)
+        for source in self.answers:
+            mark = np.where(said == "", "", ", ").astype(object)
+            said = said + mark + f"{source} " + self.verdicts(source).astype(object)
+        return said
 
     def position(self, row_id: str) -> int | None:
         """Where the row with this id is, or None."""

@@ -25,10 +25,13 @@ from labelfusion.ui import costs
 from labelfusion.workspace import Workspace
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from labelfusion.costing import RunEstimate
     from labelfusion.costs import CostLine, GroupBy, Ledger
     from labelfusion.data import Finding, Table
     from labelfusion.llm.providers.base import Prompt
+    from labelfusion.review import Candidates, Neighbours, ReviewRows
     from labelfusion.types import Dataset, Split
     from labelfusion.ui.decisions import Rows
 
@@ -296,6 +299,64 @@ def data_is_there(run: Run) -> bool:
     """Whether the run's data file is still the one it was made from."""
     path = Path(run.config.data.path or "")
     return path.is_file() and _digest(str(path), path.stat().st_mtime) == run.status.data["sha256"]
+
+
+def review(run: Run) -> ReviewRows:
+    """A run's rows to be reviewed, with texts while its data is there. Raises RunError."""
+    return _review(str(run.folder.path), _stamps(run))
+
+
+def slices(run: Run) -> tuple[Candidates, pd.DataFrame]:
+    """The groups of a run's rows, and those of them that are worse than the rest."""
+    return _slices(str(run.folder.path), _stamps(run))
+
+
+def issues(run: Run) -> pd.DataFrame:
+    """A run's suspected label errors."""
+    return _issues(str(run.folder.path), _stamps(run))
+
+
+def neighbours(run: Run) -> Neighbours:
+    """Which training texts are near a run's texts. Raises InputError without texts."""
+    return _neighbours(str(run.folder.path), _stamps(run))
+
+
+def _stamps(run: Run) -> tuple[float, ...]:
+    """Changes when the run or its data does."""
+    times = [run.folder.metrics.stat().st_mtime, _stamp(run.config.data.path)]
+    return (*times, float(data_is_there(run)))
+
+
+@st.cache_resource(max_entries=2, show_spinner="Reading what was predicted")
+def _review(path: str, stamps: tuple[float, ...]) -> ReviewRows:  # noqa: ARG001 - stamps are part of the cache's key
+    from labelfusion.review import review_rows
+
+    run = open_run(path)
+    there = data_is_there(run)
+    return review_rows(run, open_dataset(run.config.data) if there else None)
+
+
+@st.cache_resource(max_entries=2, show_spinner="Looking for slices")
+def _slices(path: str, stamps: tuple[float, ...]) -> tuple[Candidates, pd.DataFrame]:
+    from labelfusion.review import find_slices, slice_candidates
+
+    rows = _review(path, stamps)
+    candidates = slice_candidates(rows)
+    return candidates, find_slices(rows, candidates)
+
+
+@st.cache_resource(max_entries=2, show_spinner="Looking for label errors")
+def _issues(path: str, stamps: tuple[float, ...]) -> pd.DataFrame:
+    from labelfusion.review import label_issues
+
+    return label_issues(_review(path, stamps))
+
+
+@st.cache_resource(max_entries=1, show_spinner="Looking for similar texts")
+def _neighbours(path: str, stamps: tuple[float, ...]) -> Neighbours:
+    from labelfusion.review import neighbours as near
+
+    return near(open_run(path), _review(path, stamps), workspace().cache)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

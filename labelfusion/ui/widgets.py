@@ -34,6 +34,7 @@ PAGES = (
     ("pages/results.py", "Results"),
     ("pages/calibration.py", "Calibration"),
     ("pages/cost.py", "Cost"),
+    ("pages/errors.py", "Errors"),
     ("pages/label.py", "Label"),
 )
 PAGE_ROWS = 50
