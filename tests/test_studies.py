@@ -96,7 +96,7 @@ def test_a_study_leaves_files_that_a_person_can_read(curve):
         assert figure.stat().st_size > 1000
     page = (folder / "figures.html").read_text()
     assert page.count("<script src=") == 0
-    assert page.count("Plotly.newPlot(") == 2
+    assert page.count("Plotly.newPlot(") == 3
 
 
 def test_a_finished_study_is_not_computed_again_but_can_grow(curve, workspace, config):
@@ -349,7 +349,8 @@ def test_the_form_of_the_mlp_is_varied(folder, workspace, config):
 def test_prompts_are_compared_on_the_same_texts(tmp_path):
     template = tmp_path / "own.txt"
     template.write_text(
-        "version: 1\n--- system ---\nSort.\n{{labels}}\n{{output}}\n--- user ---\n<texts>\n{{texts}}\n</texts>\n"
+        "version: 1\n--- system ---\nSort.\n{{labels}}\n{{output}}\n"
+        "--- user ---\n<texts>\n{{texts}}\n</texts>\n"
     )
     command = ["study", "prompt", "--config", "config.yaml", "--rows", "12", "--out", "out"]
     command += ["--variant", "configured", "--variant", "static:2", "--variant", "own.txt"]

@@ -102,8 +102,8 @@ class Ablation(GridStudy):
             f"Ablation of the inputs on {self.material.dataset.name}",
             [
                 f"Fusion ({self.fusion.method}) with inputs left out or changed, trained on "
-                f"{listed(self.sizes)} labelled rows with {len(self.seeds)} seeds, measured on the test "
-                "rows of each seed.",
+                f"{listed(self.sizes)} labelled rows with {len(self.seeds)} seeds, measured on "
+                "the test rows of each seed.",
             ],
             [_sentence(record, metric) for record in worth if record["size"] == self.sizes[-1]],
             table,

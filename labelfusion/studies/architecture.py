@@ -71,8 +71,8 @@ class Architecture(GridStudy):
             f"Architecture of the FusionMLP on {self.material.dataset.name}",
             [
                 f"The FusionMLP with other hidden sizes, depths and dropouts, trained on "
-                f"{listed(self.sizes)} labelled rows with {len(self.seeds)} seeds, measured on the test "
-                "rows of each seed.",
+                f"{listed(self.sizes)} labelled rows with {len(self.seeds)} seeds, measured on "
+                "the test rows of each seed.",
             ],
             reading,
             table,

@@ -90,8 +90,9 @@ class CalibrationStudy(GridStudy):
         table = over_seeds(cells, ["system", "size", "calibrator"], METRICS)
         missing = [size for size in SIZES if size > self.rows_to_train]
         about = [
-            f"Calibrators learned from {listed(self.sizes)} labelled rows (of the encoder and the fusion, "
-            f"out of fold), {len(self.seeds)} seeds, measured on the test rows of each seed."
+            f"Calibrators learned from {listed(self.sizes)} labelled rows (of the encoder and the "
+            f"fusion, out of fold), {len(self.seeds)} seeds, measured on the test rows of each "
+            "seed."
         ]
         if missing and not self.options.sizes:
             about.append(

@@ -5,7 +5,8 @@ Every label counts: calibrators, combiners and thresholds are fitted on the subs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -61,17 +62,27 @@ class LearningCurve(GridStudy):
         return Findings(
             f"Learning curve of {self.material.dataset.name}",
             [
-                f"Each system was trained on nested, stratified subsets of {listed(self.sizes)} labelled "
-                f"rows with {len(self.seeds)} seeds and measured on the same "
+                f"Each system was trained on nested, stratified subsets of {listed(self.sizes)} "
+                f"labelled rows with {len(self.seeds)} seeds and measured on the same "
                 f"{int(cells['test_rows'].iloc[0])} test rows for all sizes of a seed.",
                 "Sizes count every label that is used; each text was scored once by each LLM.",
             ],
             reading,
             table,
             ["size", "system", "seeds", "accuracy", "macro_f1", "nll", "mean_rank"],
-            [_plot(table, metric), _plot(table, "nll")],
+            [_plot(table, metric), *self._close_up(table, details, metric), _plot(table, "nll")],
             details,
         )
+
+    def _close_up(self, table: pd.DataFrame, details: Mapping[str, Any], metric: str) -> list[Plot]:
+        """The methods and the source to beat, which a weak source would press into a line."""
+        if not details:
+            return []
+        best = {record["best_source"] for record in details["fusion_against_best"]}
+        close = table.loc[table["system"].isin([*METHODS, *best]), :]
+        plot = _plot(close, metric)
+        title = f"{plot.title}: methods and the best single source"
+        return [replace(plot, stem=f"{plot.stem}-close", title=title)]
 
     def _compared(self, cells: pd.DataFrame, metric: str) -> dict[str, Any]:
         fusion = fusion_method(self.config.fusion)
