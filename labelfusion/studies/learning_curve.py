@@ -79,10 +79,14 @@ class LearningCurve(GridStudy):
         if not details:
             return []
         best = {record["best_source"] for record in details["fusion_against_best"]}
-        close = table.loc[table["system"].isin([*METHODS, *best]), :]
-        plot = _plot(close, metric)
+        plot = _plot(table, metric)
+        series = [
+            replace(each, look=i)
+            for i, each in enumerate(plot.series)
+            if each.name in METHODS or each.name in best
+        ]
         title = f"{plot.title}: methods and the best single source"
-        return [replace(plot, stem=f"{plot.stem}-close", title=title)]
+        return [replace(plot, stem=f"{plot.stem}-close", title=title, series=series)]
 
     def _compared(self, cells: pd.DataFrame, metric: str) -> dict[str, Any]:
         fusion = fusion_method(self.config.fusion)
