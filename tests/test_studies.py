@@ -96,7 +96,7 @@ def test_a_study_leaves_files_that_a_person_can_read(curve):
         assert figure.stat().st_size > 1000
     page = (folder / "figures.html").read_text()
     assert page.count("<script src=") == 0
-    assert page.count("Plotly.newPlot(") == 2
+    assert page.count("Plotly.newPlot(") == 3
 
 
 def test_a_finished_study_is_not_computed_again_but_can_grow(curve, workspace, config):

@@ -201,4 +201,6 @@ def test_the_page_draws_the_same_values(plot):
 
 
 def test_many_systems_look_different():
-    assert len({style(i) for i in range(24)}) == 24
+    series = Series("s", [], [])
+    assert len({style(series, i) for i in range(24)}) == 24
+    assert style(Series("s", [], [], look=3), 0) == style(series, 3)

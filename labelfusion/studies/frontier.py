@@ -195,7 +195,7 @@ def _on_grid(points_: pd.DataFrame) -> pd.DataFrame:
 def _plot(curve: pd.DataFrame, metric: str) -> Plot:
     name = METRIC_NAMES[metric]
     by_margin = Series("least sure texts first", *_columns(curve, metric))
-    at_random = Series("the same share at random", *_columns(curve, f"random_{metric}"))
+    at_random = Series("as many at random", *_columns(curve, f"random_{metric}"))
     return Plot(
         f"frontier-{metric}",
         f"{name} by share of texts sent to the LLM",

@@ -5,7 +5,8 @@ Every label counts: calibrators, combiners and thresholds are fitted on the subs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -69,9 +70,23 @@ class LearningCurve(GridStudy):
             reading,
             table,
             ["size", "system", "seeds", "accuracy", "macro_f1", "nll", "mean_rank"],
-            [_plot(table, metric), _plot(table, "nll")],
+            [_plot(table, metric), *self._close_up(table, details, metric), _plot(table, "nll")],
             details,
         )
+
+    def _close_up(self, table: pd.DataFrame, details: Mapping[str, Any], metric: str) -> list[Plot]:
+        """The methods and the source to beat, which a weak source would press into a line."""
+        if not details:
+            return []
+        best = {record["best_source"] for record in details["fusion_against_best"]}
+        plot = _plot(table, metric)
+        series = [
+            replace(each, look=i)
+            for i, each in enumerate(plot.series)
+            if each.name in METHODS or each.name in best
+        ]
+        title = f"{plot.title}: methods and the best single source"
+        return [replace(plot, stem=f"{plot.stem}-close", title=title, series=series)]
 
     def _compared(self, cells: pd.DataFrame, metric: str) -> dict[str, Any]:
         fusion = fusion_method(self.config.fusion)

@@ -62,7 +62,7 @@ def figure(plot: Plot) -> go.Figure:
 
 
 def _line(plot: Plot, series: Series, i: int) -> dict[str, Any]:  # noqa: ARG001
-    colour, dash = style(i)
+    colour, dash = style(series, i)
     return {
         "name": series.name,
         "x": list(series.x),
@@ -74,7 +74,7 @@ def _line(plot: Plot, series: Series, i: int) -> dict[str, Any]:  # noqa: ARG001
 
 
 def _dots(plot: Plot, series: Series, i: int) -> dict[str, Any]:
-    colour, _ = style(i)
+    colour, _ = style(series, i)
     return {
         "name": series.name,
         "x": list(series.y),

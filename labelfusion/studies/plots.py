@@ -27,6 +27,7 @@ class Series:
 
     Attributes:
         low, high: ends of the interval of each y; NaN where there is none. Empty: no intervals.
+        look: number of its `style`, where another figure has the same series; else its place.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Series:
     y: Sequence[float]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
+    look: int | None = None
 
     @property
     def has_interval(self) -> bool:
@@ -58,8 +60,9 @@ class Plot:
     names: Sequence[str] = ()
 
 
-def style(i: int) -> tuple[str, str]:
+def style(series: Series, i: int) -> tuple[str, str]:
     """Colour and dash pattern of the i-th series: no two of the first 24 look the same."""
+    i = i if series.look is None else series.look
     return COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)]
 
 

@@ -61,7 +61,7 @@ def _lines(plot: Plot) -> tuple[int, list[str]]:
     parts += [_tick_y(up.at(t), t, WIDTH - LEGEND) for t in nice_ticks(up.low, up.high)]
     for i, series in enumerate(plot.series):
         parts += _line(series, across, up, i, len(plot.series))
-        parts += _legend(i, series.name)
+        parts += _legend(i, series)
     return LINES_HEIGHT, parts + _axis_titles(plot, WIDTH - LEGEND, LINES_HEIGHT)
 
 
@@ -72,7 +72,7 @@ def _vertical(plot: Plot) -> _Axis:
 
 
 def _line(series: Series, across: _Axis, up: _Axis, i: int, n: int) -> list[str]:
-    colour, dash = style(i)
+    colour, dash = style(series, i)
     points = [
         (across.at(x), up.at(y)) for x, y in zip(series.x, series.y, strict=True) if np.isfinite(y)
     ]
@@ -107,13 +107,13 @@ def _dots(plot: Plot) -> tuple[int, list[str]]:
         parts += [_rule(left, y, right, y, FAINT), _text(left - 10, y + 4, name, anchor="end")]
     for i, series in enumerate(plot.series):
         parts += _marks(series, across, i, len(plot.series))
-        parts += _legend(i, series.name) if several else []
+        parts += _legend(i, series) if several else []
     middle = (left + right) / 2
     return height, [*parts, _text(middle, height - 12, plot.x_title, anchor="middle")]
 
 
 def _marks(series: Series, across: _Axis, i: int, n: int) -> list[str]:
-    colour, _ = style(i)
+    colour, _ = style(series, i)
     parts = []
     for j, (row, value) in enumerate(zip(series.x, series.y, strict=True)):
         if not np.isfinite(value):
@@ -156,10 +156,10 @@ def _axis_titles(plot: Plot, right: float, height: float) -> list[str]:
     ]
 
 
-def _legend(i: int, name: str) -> list[str]:
-    colour, dash = style(i)
+def _legend(i: int, series: Series) -> list[str]:
+    colour, dash = style(series, i)
     x, y = WIDTH - LEGEND + 14, TOP + 10 + 20 * i
-    return [_rule(x, y, x + 24, y, colour, 2, 1.0, dash), _text(x + 32, y + 4, name)]
+    return [_rule(x, y, x + 24, y, colour, 2, 1.0, dash), _text(x + 32, y + 4, series.name)]
 
 
 def _rule(

@@ -33,6 +33,11 @@ def best_system(table: pd.DataFrame, metric: str) -> str:
 def gain_sentence(record: Mapping[str, Any], metric: str) -> str:
     """One record of `against_best_source` in words that claim no more than it shows."""
     name, gain = METRIC_NAMES[metric].lower(), record["gain"]
+    if not record["gain"] and not record["only_fusion_right"] and not record["only_source_right"]:
+        return (
+            f"With {record['size']} labels fusion is right where the best single source "
+            f"({record['best_source']}) is, and nowhere else."
+        )
     return (
         f"With {record['size']} labels fusion is {abs(100 * gain):.1f} points of {name} "
         f"{'below' if gain < 0 else 'above'} the best single source ({record['best_source']}; "
