@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from labelfusion.evaluation.words import NO_METRICS
 from labelfusion.runs import Run
-from labelfusion.ui import charts, state, tables, widgets
+from labelfusion.ui import charts, classify_charts, state, tables, widgets
 
 INTRO = "How right each system is on the test texts, which were kept from all training."
 TABS = ("Summary", "Labels", "Confusion", "Why this fusion", "Compare runs", "Export")
@@ -107,8 +108,18 @@ def choice(run: Run) -> None:
     candidates = tables.candidates_table(report)
     if candidates.empty:
         st.info("This run had nothing to choose between.")
-        return
-    widgets.show_chart(charts.candidates(candidates), "candidates")
+    else:
+        widgets.show_chart(charts.candidates(candidates), "candidates")
+    part = report.get("contributions") or {}
+    if part.get("rows"):
+        widgets.show_chart(classify_charts.contributions(part), "contributions")
+    else:
+        st.caption("This run keeps no contributions over all texts: train again to have them.")
+
+
+def predictions(run: Run) -> None:
+    """What a run without test texts said of its texts."""
+    widgets.table(with_texts(run, run.predictions), "predictions")
 
 
 def compare(run: Run) -> None:
@@ -150,6 +161,7 @@ def export(run: Run) -> None:
         st.markdown(run.folder.model_card.read_text(encoding="utf-8"))
 
 
+UNTESTED_TABS, UNTESTED_SECTIONS = ("Predictions", *TABS[3::2]), (predictions, choice, export)
 SECTIONS = (summary, labels, confusion, choice, compare, export)
 
 with widgets.page("Results", INTRO):
@@ -168,4 +180,9 @@ with widgets.page("Results", INTRO):
         st.stop()
     counts = chosen.metrics["n"]
     st.caption(f"{counts['train']:,} texts for training, {counts['test']:,} for the test.")
-    widgets.tabs(TABS, SECTIONS, chosen)
+    if counts["test"]:
+        widgets.tabs(TABS, SECTIONS, chosen)
+    else:
+        st.info(NO_METRICS)
+        st.caption(f"{counts['predicted']:,} texts without a label were labelled by this run.")
+        widgets.tabs(UNTESTED_TABS, UNTESTED_SECTIONS, chosen)

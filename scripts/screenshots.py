@@ -55,6 +55,8 @@ VIEWS = {
     "results-confusion": ("results", "Confusion"),
     "results-choice": ("results", "Why this fusion"),
     "results-compare": ("results", "Compare runs"),
+    "classify": ("classify", None),
+    "classify-file": ("classify", "A file"),
     "results-export": ("results", "Export"),
 }
 WIDTHS = {"wide": 1440, "narrow": 800}

@@ -17,7 +17,14 @@ from labelfusion.workspace import Workspace
 from tests.run_folders import write_run
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["app.py", "pages/data.py", "pages/train.py", "pages/jobs.py", "pages/results.py"]
+PAGES = [
+    "app.py",
+    "pages/data.py",
+    "pages/train.py",
+    "pages/jobs.py",
+    "pages/results.py",
+    "pages/classify.py",
+]
 RUN = "20260131-142501-tickets"
 CSV = b"id,text,label\n" + b"".join(b"%d,text %d,%c\n" % (i, i, b"ab"[i % 2]) for i in range(40))
 

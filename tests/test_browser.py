@@ -82,7 +82,7 @@ def test_an_llm_is_asked_only_after_estimate_and_budget(app, page, small_csv):
         assert server.counts["paid"] > 0
 
 
-@pytest.mark.parametrize("path", ["", "data", "train", "jobs", "results"])
+@pytest.mark.parametrize("path", ["", "data", "train", "jobs", "results", "classify"])
 def test_every_page_opens_cold_with_its_sidebar_and_no_traceback(app, page, path):
     page.goto(f"{app}/{path}")
     expect = playwright_api.expect

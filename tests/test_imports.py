@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "labelfusion"
-UI_WITH_STREAMLIT = ("state", "widgets", "llm_form", "llm_panels")
+UI_WITH_STREAMLIT = ("state", "widgets", "llm_form", "llm_panels", "job_panel")
 MAY_IMPORT_STREAMLIT = (
     "app.py",
     "pages/",

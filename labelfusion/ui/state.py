@@ -25,6 +25,7 @@ from labelfusion.ui import costs
 from labelfusion.workspace import Workspace
 
 if TYPE_CHECKING:
+    from labelfusion.classifier import FusedClassifier
     from labelfusion.costing import RunEstimate
     from labelfusion.costs import Ledger
     from labelfusion.data import Finding, Table
@@ -99,6 +100,17 @@ def open_run(run_id: str) -> Run:
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _run(path: str, stamp: float) -> Run:  # noqa: ARG001 - the stamp is part of the cache's key
     return Run(RunFolder(Path(path)))
+
+
+def classifier(run: Run) -> FusedClassifier:
+    """The run's model, loaded once for all sessions. Imports torch. Raises LabelFusionError."""
+    stamp = run.folder.model.stat().st_mtime if run.folder.model.is_dir() else 0.0
+    return _classifier(str(run.folder.path), stamp, str(workspace().cache))
+
+
+@st.cache_resource(max_entries=2, show_spinner="Loading the model")
+def _classifier(path: str, stamp: float, cache: str) -> FusedClassifier:  # noqa: ARG001 - the cache's key
+    return Run(RunFolder(Path(path))).model(Path(cache))
 
 
 def open_table(config: DataConfig) -> Table:

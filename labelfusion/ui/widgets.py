@@ -30,6 +30,7 @@ PAGES = (
     ("pages/train.py", "Train"),
     ("pages/jobs.py", "Jobs"),
     ("pages/results.py", "Results"),
+    ("pages/classify.py", "Classify"),
 )
 PAGE_ROWS = 50
 T = TypeVar("T")
