@@ -20,7 +20,7 @@ from labelfusion.llm import ScoringContext, scoring_session
 from labelfusion.llm.remote import plan_costs
 from labelfusion.predict_file import run_examples
 from labelfusion.runs import Run
-from labelfusion.types import Prediction, Rows, Signal
+from labelfusion.types import Dataset, Prediction, Rows, Signal
 from labelfusion.workspace import Workspace
 
 MAX_CHARACTERS = 20_000
@@ -49,8 +49,11 @@ class Answer:
     cost: CostLine | None = None
 
 
-def as_rows(text: str) -> Rows:
-    """The text as rows. Raises InputError for one that is empty or longer than MAX_CHARACTERS."""
+def as_rows(text: str, data: Dataset | None = None) -> Rows:
+    """The text as rows, under its id in `data` if it is there: recorded scores may go by ids.
+
+    Raises InputError for a text that is empty or longer than MAX_CHARACTERS.
+    """
     if not text.strip():
         raise InputError("There is no text", remedy="Write or paste the text to classify")
     if len(text) > MAX_CHARACTERS:
@@ -60,8 +63,11 @@ def as_rows(text: str) -> Rows:
             found=f"{len(text):,} characters",
             remedy="Shorten it, or put it into a file and label the file",
         )
+    plain = text.strip()
+    if data is not None and plain in data.texts:
+        return Rows(ids=[str(data.ids[data.texts.index(plain)])], texts=[plain])
     # Not an id that a file of recorded scores could hold: the text alone finds its scores.
-    return Rows(ids=[f"text-{secrets.token_hex(8)}"], texts=[text.strip()])
+    return Rows(ids=[f"text-{secrets.token_hex(8)}"], texts=[plain])
 
 
 def encoder_answer(classifier: FusedClassifier, rows: Rows) -> dict[str, Answer]:

@@ -55,7 +55,8 @@ def begin(run: Run, text: str) -> None:
     """Take what costs nothing: the encoder, recorded scores, and answers in the cache."""
     from labelfusion import classify_text
 
-    rows = classify_text.as_rows(text)
+    data = state.open_dataset(run.config.data) if state.data_is_there(run) else None
+    rows = classify_text.as_rows(text, data)
     classifier = state.classifier(run)
     with st.spinner("Reading the text"):
         answers = classify_text.encoder_answer(classifier, rows)

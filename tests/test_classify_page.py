@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from labelfusion import jobs
+from labelfusion.classify_text import MAX_CHARACTERS, as_rows, ask, encoder_answer, offer, what_if
 from labelfusion.config import RunConfig
 from labelfusion.errors import ConfigError, InputError, ProviderError
 from labelfusion.prediction_job import PredictionFolder, Request, create_prediction, label_in_folder
-from labelfusion.classify_text import MAX_CHARACTERS, as_rows, ask, offer, what_if, encoder_answer
 from labelfusion.runs import ResultsManager, create_run
 from labelfusion.worker import work
 from labelfusion.workspace import Workspace
@@ -81,7 +81,8 @@ def test_a_file_is_labelled_in_a_folder_of_its_own(made, tmp_path):
     label_in_folder(folder, workspace)
     table = pd.read_csv(folder.result)
     assert list(table["id"]) == [f"T{i:04}" for i in range(30)]
-    assert "contribution_llm_billing" in table and "unlike_training" in table
+    assert "contribution_llm_billing" in table
+    assert "unlike_training" in table
     assert folder.read_summary()["present"] == {"ml": 30, "llm": 30}
     assert jobs.status(workspace, folder.id).state == "finished"
     with pytest.raises(InputError, match="kind of the file"):
