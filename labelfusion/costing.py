@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Literal
 
 from labelfusion.config import BudgetConfig, RunConfig
 from labelfusion.costs import Estimate, PriceBook, estimate, format_usd, price_snapshot
 from labelfusion.costs.prices import FREE_PROVIDERS
-from labelfusion.data import load_dataset, make_split
-from labelfusion.llm import scoring_session
+from labelfusion.data import load_dataset, make_split, read_rows
+from labelfusion.llm import TrainingTexts, scoring_session
 from labelfusion.llm.remote import plan_costs
 from labelfusion.pipeline import rows_at, scored_rows, training_texts
-from labelfusion.types import Dataset
+from labelfusion.predict_file import run_examples
+from labelfusion.runs import Run
+from labelfusion.types import Dataset, LabelSpace, Rows
 from labelfusion.workspace import Workspace
 
 # Nothing is ever spent under this name, so a run budget is seen as a new run sees it.
@@ -66,13 +69,41 @@ def estimate_run(
     dataset = dataset or load_dataset(config.data)
     split = make_split(dataset, config.data, config.seed)
     rows = rows_at(dataset, scored_rows(split))
+    training = training_texts(dataset, split)
+    return _estimate_rows(config, rows, dataset.space, workspace, run, training)
+
+
+def estimate_file(
+    run: Run, path: Path, workspace: Workspace, *, budget_usd: float | None = None
+) -> RunEstimate:
+    """Estimate the labelling of a file with every text sent to the LLM sources.
+
+    Args:
+        budget_usd: for this file, in place of the run's own budget.
+
+    Loads no model. Raises LabelFusionError for a file that cannot be used.
+    """
+    config = run.config.model_copy(deep=True)
+    config.costs.budget.run_usd = budget_usd
+    _, rows = read_rows(path, config.data)
+    task = run.metrics["task"]
+    space = LabelSpace(tuple(task["labels"]), task["multi_label"], config.data.labels)
+    return _estimate_rows(config, rows, space, workspace, _NEW_RUN, run_examples(run))
+
+
+def _estimate_rows(
+    config: RunConfig,
+    rows: Rows,
+    space: LabelSpace,
+    workspace: Workspace,
+    run: str,
+    training: TrainingTexts | None,
+) -> RunEstimate:
     book = PriceBook.of(config.costs)
     billed = [entry for entry in config.llm if entry.provider not in FREE_PROVIDERS]
     with scoring_session(config, workspace, run) as context:
-        lent = replace(context, training=training_texts(dataset, split))
-        plans = [
-            plan_costs(entry, rows, dataset.space, prices=book, context=lent) for entry in billed
-        ]
+        lent = replace(context, training=training)
+        plans = [plan_costs(entry, rows, space, prices=book, context=lent) for entry in billed]
         left = None if context.meter is None else context.meter.spend().left
     return RunEstimate(
         len(rows),

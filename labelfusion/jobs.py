@@ -17,6 +17,12 @@ from pathlib import Path
 
 from labelfusion.config import RunConfig
 from labelfusion.errors import RunError
+from labelfusion.prediction_job import (
+    PredictionFolder,
+    Request,
+    create_prediction,
+    list_predictions,
+)
 from labelfusion.queueing import LET_GO_S, give_up, held, reserve
 from labelfusion.runs import ResultsManager, RunFolder, Status, create_run, read_status
 from labelfusion.runs.status import end_process, now, write_status
@@ -42,15 +48,20 @@ def start(workspace: Workspace, config: RunConfig, *, name: str | None = None) -
 def status(workspace: Workspace, run_id: str) -> Status:
     """The run's status as it is now. Raises RunError."""
     _reap()
-    return read_status(_folder(workspace, run_id))
+    return read_status(folder_of(workspace, run_id))
 
 
 def active(workspace: Workspace) -> list[Status]:
-    """Status of the runs that wait or work, oldest first; runs that cannot be read are left out."""
+    """Status of runs and predictions that wait or work, oldest first.
+
+    What cannot be read is left out.
+    """
     _reap()
     rows = ResultsManager(workspace).list()
     ids = rows.loc[rows["state"].isin(("queued", "running")), "id"]
-    return [read_status(_folder(workspace, run_id)) for run_id in reversed(ids.tolist())]
+    runs = [read_status(folder_of(workspace, run_id)) for run_id in reversed(ids.tolist())]
+    files = [status for status in list_predictions(workspace) if status.active]
+    return sorted([*runs, *files], key=lambda status: status.order)
 
 
 def cancel(workspace: Workspace, run_id: str, *, grace_s: float = GRACE_SECONDS) -> Status:
@@ -59,7 +70,7 @@ def cancel(workspace: Workspace, run_id: str, *, grace_s: float = GRACE_SECONDS)
     What it has computed and paid for stays in its folder and the cache, for a resume.
     Raises RunError if the run neither waits nor works.
     """
-    folder = _folder(workspace, run_id)
+    folder = folder_of(workspace, run_id)
     before = status(workspace, run_id)
     if not before.active:
         raise RunError(f"The run is {before.state}", where=run_id, expected="queued or running")
@@ -75,7 +86,7 @@ def resume(workspace: Workspace, run_id: str) -> str:
 
     Raises RunError if it is finished, waits or works.
     """
-    folder = _folder(workspace, run_id)
+    folder = folder_of(workspace, run_id)
     with held(folder.lock, LET_GO_S) as mine:
         before = status(workspace, run_id)
         if not mine or before.active or before.state == "finished":
@@ -108,15 +119,30 @@ def wait(workspace: Workspace, run_id: str, *, timeout_s: float) -> Status:
     return now_is
 
 
-def _folder(workspace: Workspace, run_id: str) -> RunFolder:
+def start_prediction(workspace: Workspace, request: Request, content: bytes) -> str:
+    """Label a file in the background with a run's model; returns the prediction's id.
+
+    `status`, `cancel`, `resume` and `wait` take it as they take a run's. Raises InputError for a
+    kind of file that cannot be read.
+    """
+    folder = create_prediction(workspace, request, content)
+    _spawn(folder, workspace)
+    return folder.id
+
+
+def folder_of(workspace: Workspace, run_id: str) -> RunFolder:
+    """The folder of a run or prediction. Raises RunError if there is none."""
+    prediction = workspace.predictions / Path(run_id).name
+    if run_id and prediction.name == run_id and prediction.is_dir():
+        return PredictionFolder(prediction)
     return ResultsManager(workspace).open(run_id).folder
 
 
 def _spawn(folder: RunFolder, workspace: Workspace) -> None:
+    doing = ["label-file"] if isinstance(folder, PredictionFolder) else ["train", "--resume"]
     # Before the process is up, so that jobs take turns in the order in which they were started.
     reserve(workspace.queue, read_status(folder).order)
-    command = ["train", "--resume", str(folder.path), "--workspace", str(workspace.root)]
-    launch(command, folder.log)
+    launch([*doing, str(folder.path), "--workspace", str(workspace.root)], folder.log)
 
 
 def launch(arguments: Sequence[str], log: Path) -> None:

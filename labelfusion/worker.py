@@ -54,13 +54,26 @@ def work(
         LabelFusionError: as `labelfusion.pipeline.check` and `fit` raise it.
         SystemExit: the process was told to terminate.
     """
+    with at_work(folder, workspace, on_event) as (recorder, watch):
+        return _fit(folder, workspace, recorder, watch, dataset)
+
+
+@contextmanager
+def at_work(
+    folder: RunFolder, workspace: Workspace, on_event: OnEvent
+) -> Iterator[tuple[Recorder, OnEvent]]:
+    """Hold a folder that is worked on, wait for its turn, and write how the work ended.
+
+    Yields the recorder, and whom to tell of what happens. Raises as `work` does.
+    """
     with held(folder.lock, LET_GO_S) as mine:
         status = _workable(folder, mine)
         with _terminable(), Recorder(folder, status) as recorder, _Outcome(recorder):
             _stop_if_cancelled(folder)
             watch = _both(recorder.on_event, on_event)
             with turn(workspace.queue, status.order, max_running(), lambda: watch(WAITING)):
-                return _fit(folder, workspace, recorder, watch, dataset)
+                recorder.set(state="running", started=now())
+                yield recorder, watch
 
 
 def _workable(folder: RunFolder, mine: bool) -> Status:
@@ -76,7 +89,7 @@ def _workable(folder: RunFolder, mine: bool) -> Status:
         raise RunError(
             "The run is finished already",
             where=folder.id,
-            remedy=f"Repeat it as a new run: labelfusion train --config {folder.config}",
+            remedy=f"Repeat it as a new one: {status.command}",
         )
     _clear(folder)
     return replace(status, state="queued")
@@ -101,7 +114,6 @@ def _fit(
     from labelfusion.llm import scoring_session
     from labelfusion.pipeline import check, fit
 
-    recorder.set(state="running", started=now())
     config = RunConfig.load(folder.config)
     check_unchanged(folder, recorder.status, config)
     on_event(Event("check", "start", "Reading and checking the input"))

@@ -30,6 +30,11 @@ class Workspace:
         return self.root / "runs"
 
     @property
+    def predictions(self) -> Path:
+        """Files that were labelled in the background, a folder each."""
+        return self.root / "predictions"
+
+    @property
     def datasets(self) -> Path:
         return self.root / "datasets"
 

@@ -11,10 +11,11 @@ from scipy.special import logit
 
 from labelfusion import operating_point
 from labelfusion.evaluation.curves import precision_recall, roc
+from labelfusion.evaluation.words import NO_METRICS
 from labelfusion.fusion.decisions import DecisionRule
 from labelfusion.report_html import report_html
 from labelfusion.runs import Run
-from labelfusion.ui import charts, curve_charts, decisions, state, tables, widgets
+from labelfusion.ui import charts, classify_charts, curve_charts, decisions, state, tables, widgets
 
 INTRO = "How right each system is on the test texts, which were kept from all training."
 TABS = (
@@ -216,12 +217,23 @@ def choice(run: Run) -> None:
     candidates = tables.candidates_table(report)
     if candidates.empty:
         st.info("This run had nothing to choose between.")
-        return
-    widgets.show_chart(charts.candidates(candidates), "candidates")
-    st.caption(
-        "Cross-validated on the training texts. The gain is log loss saved against the best single "
-        "source. Only sources and the fusion are measured on the test texts, once: see Summary."
-    )
+    else:
+        widgets.show_chart(charts.candidates(candidates), "candidates")
+        st.caption(
+            "Cross-validated on the training texts. The gain is log loss saved against the best "
+            "single source. Only sources and the fusion are measured on the test texts, once: see "
+            "Summary."
+        )
+    part = report.get("contributions") or {}
+    if part.get("rows"):
+        widgets.show_chart(classify_charts.contributions(part), "contributions")
+    else:
+        st.caption("This run keeps no contributions over all texts: train again to have them.")
+
+
+def predictions(run: Run) -> None:
+    """What a run without test texts said of its texts."""
+    widgets.table(with_texts(run, run.predictions), "predictions")
 
 
 def compare(run: Run) -> None:
@@ -273,9 +285,16 @@ def export(run: Run) -> None:
 
 
 SECTIONS = (summary, labels, confusion, curves, thresholds, choice, compare, export)
+UNTESTED_TABS = ("Predictions", "Why this fusion", "Export")
+UNTESTED_SECTIONS = (predictions, choice, export)
 
 with widgets.page("Results", INTRO):
     chosen = widgets.choose_finished_run()
     counts = chosen.metrics["n"]
     st.caption(f"{counts['train']:,} texts for training, {counts['test']:,} for the test.")
-    widgets.tabs(TABS, SECTIONS, chosen)
+    if counts["test"]:
+        widgets.tabs(TABS, SECTIONS, chosen)
+    else:
+        st.info(NO_METRICS)
+        st.caption(f"{counts['predicted']:,} texts without a label were labelled by this run.")
+        widgets.tabs(UNTESTED_TABS, UNTESTED_SECTIONS, chosen)

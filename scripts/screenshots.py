@@ -57,6 +57,8 @@ VIEWS = {
     "results-thresholds": ("results", "Thresholds"),
     "results-choice": ("results", "Why this fusion"),
     "results-compare": ("results", "Compare runs"),
+    "classify": ("classify", None),
+    "classify-file": ("classify", "A file"),
     "results-export": ("results", "Export"),
     "label": ("label", None),
     "label-suggestions": ("label", "Suggestions"),

@@ -17,7 +17,7 @@ from labelfusion.workspace import Workspace
 from tests.run_folders import write_run
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("data", "train", "jobs", "results", "calibration", "cost", "errors", "label")
+NAMES = ("data", "train", "jobs", "results", "calibration", "cost", "errors", "classify", "label")
 PAGES = ["app.py", *(f"pages/{name}.py" for name in NAMES)]
 RUN = "20260131-142501-tickets"
 CSV = b"id,text,label\n" + b"".join(b"%d,text %d,%c\n" % (i, i, b"ab"[i % 2]) for i in range(40))

@@ -82,10 +82,10 @@ def test_an_llm_is_asked_only_after_estimate_and_budget(app, page, small_csv):
         assert server.counts["paid"] > 0
 
 
-PAGES = ("", "data", "train", "jobs", "results", "calibration", "cost", "errors", "label")
+PAGES = ("", "data", "train", "jobs", "results", "calibration", "cost", "errors", "classify")
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", [*PAGES, "label"])
 def test_every_page_opens_cold_with_its_sidebar_and_no_traceback(app, page, path):
     page.goto(f"{app}/{path}")
     expect = playwright_api.expect

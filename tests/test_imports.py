@@ -22,6 +22,7 @@ UI_WITH_STREAMLIT = (
     "label_desk",
     "label_panels",
     "review_panels",
+    "job_panel",
 )
 MAY_IMPORT_STREAMLIT = (
     "app.py",

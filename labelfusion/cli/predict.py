@@ -66,3 +66,18 @@ def predict(
     ):
         typer.echo(f"{name}: present on {present.sum()} of {rows} rows", err=True)
     typer.echo(labelled.drift.sentence if labelled.drift else NO_REFERENCE, err=True)
+
+
+def label_file(
+    folder: Annotated[Path, typer.Argument(help="Folder of the prediction.")],
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Do, or go on with, a prediction that the app has prepared."""
+    from labelfusion.prediction_job import PredictionFolder, label_in_folder
+    from labelfusion.workspace import Workspace
+
+    progress = Progress()
+    try:
+        label_in_folder(PredictionFolder(folder), Workspace.at(workspace), on_event=progress)
+    finally:
+        progress.close()

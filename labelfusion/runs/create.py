@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -47,17 +48,27 @@ def create_run(workspace: Workspace, config: RunConfig, *, name: str | None = No
             data=data,
             scores=scores,
         )
-        return _publish(prepared, workspace, status)
+        return publish(prepared, workspace.runs, new_id(name), status, _command)
     finally:
         shutil.rmtree(prepared, ignore_errors=True)
 
 
-def _publish(prepared: Path, workspace: Workspace, status: Status) -> RunFolder:
-    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(status.name)}"
+def _command(folder: RunFolder) -> str:
+    return f"labelfusion train --config {folder.config}"
+
+
+def new_id(name: str) -> str:
+    """The time and the name: how the id of a new folder begins."""
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{_slug(name)}"
+
+
+def publish(
+    prepared: Path, parent: Path, stem: str, status: Status, command: Callable[[RunFolder], str]
+) -> RunFolder:
+    """Let a prepared folder appear in `parent`, complete, under an id that begins with `stem`."""
     for number in range(1, 10_000):
-        folder = RunFolder(workspace.runs / (stem if number == 1 else f"{stem}-{number}"))
-        command = f"labelfusion train --config {folder.config}"
-        write_status(RunFolder(prepared), replace(status, id=folder.id, command=command))
+        folder = RunFolder(parent / (stem if number == 1 else f"{stem}-{number}"))
+        write_status(RunFolder(prepared), replace(status, id=folder.id, command=command(folder)))
         try:
             # Fails where a folder with content is, even if it came a moment ago.
             prepared.rename(folder.path)
@@ -66,7 +77,7 @@ def _publish(prepared: Path, workspace: Workspace, status: Status) -> RunFolder:
                 continue
             raise
         return folder
-    raise RunError("No free run id was found", where=str(workspace.runs), found=stem)
+    raise RunError("No free run id was found", where=str(parent), found=stem)
 
 
 def _slug(name: str) -> str:

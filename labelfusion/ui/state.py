@@ -27,6 +27,7 @@ from labelfusion.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labelfusion.classifier import FusedClassifier
     from labelfusion.costing import RunEstimate
     from labelfusion.costs import CostLine, GroupBy, Ledger
     from labelfusion.data import Finding, Table
@@ -116,6 +117,17 @@ def _rows_of(path: str, split: str, stamp: float, _run: Run) -> Rows:  # noqa: A
     from labelfusion.ui import decisions
 
     return decisions.rows_of(_run.predictions, _run.metrics, split)
+
+
+def classifier(run: Run) -> FusedClassifier:
+    """The run's model, loaded once for all sessions. Imports torch. Raises LabelFusionError."""
+    stamp = run.folder.model.stat().st_mtime if run.folder.model.is_dir() else 0.0
+    return _classifier(str(run.folder.path), stamp, str(workspace().cache))
+
+
+@st.cache_resource(max_entries=2, show_spinner="Loading the model")
+def _classifier(path: str, stamp: float, cache: str) -> FusedClassifier:  # noqa: ARG001 - the cache's key
+    return Run(RunFolder(Path(path))).model(Path(cache))
 
 
 def open_table(config: DataConfig) -> Table:

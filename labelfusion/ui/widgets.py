@@ -35,6 +35,7 @@ PAGES = (
     ("pages/calibration.py", "Calibration"),
     ("pages/cost.py", "Cost"),
     ("pages/errors.py", "Errors"),
+    ("pages/classify.py", "Classify"),
     ("pages/label.py", "Label"),
 )
 PAGE_ROWS = 50
