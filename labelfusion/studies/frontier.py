@@ -194,8 +194,9 @@ def _on_grid(points_: pd.DataFrame) -> pd.DataFrame:
 
 def _plot(curve: pd.DataFrame, metric: str) -> Plot:
     name = METRIC_NAMES[metric]
-    by_margin = Series("least sure texts first", *_columns(curve, metric))
-    at_random = Series("as many at random", *_columns(curve, f"random_{metric}"))
+    share = curve["share"].tolist()
+    by_margin = Series("least sure texts first", x=share, y=curve[metric].tolist())
+    at_random = Series("as many at random", x=share, y=curve[f"random_{metric}"].tolist())
     return Plot(
         f"frontier-{metric}",
         f"{name} by share of texts sent to the LLM",
@@ -218,10 +219,6 @@ def _money(curve: pd.DataFrame, usd: float) -> Plot:
         x_title="US dollars per 1,000 texts",
         series=series,
     )
-
-
-def _columns(curve: pd.DataFrame, metric: str) -> list[list[float]]:
-    return [curve["share"].tolist(), curve[metric].tolist()]
 
 
 def _reading(curve: pd.DataFrame, table: pd.DataFrame, usd: float | None) -> list[str]:

@@ -71,10 +71,9 @@ def lines(table: pd.DataFrame, x: str, y: str, by: str) -> list[Series]:
     found = []
     for name, group in table.groupby(by, sort=False):
         group = group.sort_values(x)
-        columns = (
-            group[column].astype(float).tolist() for column in (x, y, f"{y}_low", f"{y}_high")
-        )
-        found.append(Series(str(name), *columns))
+        columns = group[[x, y, f"{y}_low", f"{y}_high"]].astype(float)
+        along, mean, low, high = columns.to_numpy().T.tolist()
+        found.append(Series(str(name), along, mean, low, high))
     return found
 
 

@@ -108,7 +108,7 @@ def contributions(part: Mapping[str, Any]) -> Chart:
     table = contributions_table(part)
     names = list(part["sources"])
     labels = list(dict.fromkeys(table["label"]))
-    size = table.groupby("label")["mean_absolute"].sum()
+    size = {label: rows["mean_absolute"].sum() for label, rows in table.groupby("label")}
     shown = sorted(labels, key=lambda label: -size[label])[:MAX_BARS]
     figure = go.Figure()
     for name, colour in source_colours(names).items():
