@@ -175,9 +175,9 @@ def test_train_starts_what_it_shows(workspace, started):
 
 
 def test_train_does_not_start_what_cannot_run(workspace, started):
-    DatasetStore(workspace).add("mine.csv", b"id,text,label\n1,one,a\n2,two,b\n", {})
+    DatasetStore(workspace).add("mine.csv", b"id,text,label\n1,one,a\n2,two,a\n", {})
     page = open_page("pages/train.py", dataset="mine")
-    assert "too few labelled rows" in page.error[0].value
+    assert "All usable rows have the same label" in page.error[0].value
     assert next(b for b in page.button if b.label == "Start training").disabled
     assert started == []
 
