@@ -217,8 +217,8 @@ class FusionConfig(_Section):
 
     `method`: "auto" (guarded choice), the name of a combiner (log_pool, class_pool, matrix_pool,
     residual, weighted, class_routing, vote, stack, mlp; see docs/method.md), or that of a source to
-    use it alone. `standard_errors`: the gain, in standard errors of the paired difference, for
-    which the best single source is left (more on few labels, see labelfusion.fusion.choice).
+    use it alone. `standard_errors`: how many are taken off a combiner's gain before it counts (more
+    on few labels, see labelfusion.fusion.choice).
     `mlp_hidden`, `mlp_dropout`, `mlp_seeds` (how many are averaged) and `source_dropout`
     (residual only) shape the networks of residual and mlp.
     """

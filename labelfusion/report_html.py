@@ -196,11 +196,11 @@ def _choice(run: Run) -> str:
         return ""
     rows = [
         (
-            f"{r['name']} (chosen)" if r["chosen"] else r["name"],
+            tables.weighted_name(r),
             r["log_loss"],
             r["log_loss"] - r["standard_error"],
             r["log_loss"] + r["standard_error"],
-            GREEN if r["chosen"] else GREY,
+            GREEN if r["weight"] else GREY,
         )
         for r in table.to_dict("records")
     ]

@@ -139,6 +139,24 @@ def test_complementary_sources_are_combined() -> None:
     assert fused > alone + 0.03
 
 
+def test_few_labels_go_part_of_the_way_to_a_combiner() -> None:
+    targets = draw_targets(90, 4, 1)
+    signals = {name: draw_signal(name, targets, seed) for name, seed in (("a", 2), ("b", 3))}
+    model = FusionModel.fit(signals, targets, space=space(4))
+    choice = model.choice
+    weights = dict(zip(choice.used, choice.weights, strict=True))
+    steps = {score.name: score.step for score in choice.candidates}
+    single = next(name for name in choice.used if name in signals)
+    combiners = [name for name in choice.used if name != single]
+    assert 0 < weights[single] < 1
+    assert sum(choice.weights) == pytest.approx(1)
+    assert [weights[name] * len(combiners) for name in combiners] == pytest.approx(
+        [steps[name] for name in combiners]
+    )
+    assert {s.name: s.weight for s in choice.candidates if s.used} == pytest.approx(weights)
+    assert "of the way" in choice.reason
+
+
 @pytest.mark.parametrize("bad", ["chance", "constant", "hard chance", "opposite"])
 @pytest.mark.parametrize("n", [60, 400])
 def test_a_worthless_source_does_no_harm(bad: str, n: int) -> None:

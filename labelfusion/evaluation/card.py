@@ -139,13 +139,20 @@ def _choice(choice: Mapping[str, Any] | None) -> str:
             _plus_minus(c.get("log_loss"), c.get("standard_error")),
             _plus_minus(c.get("gain"), c.get("gain_se")),
             _number(c.get("accuracy")),
+            f"{c['weight']:.0%}" if c.get("weight") else "–",
         )
         for c in choice["candidates"]
     ]
     told = f"## How the sources are combined\n\nChosen: **{choice['chosen']}**. {choice['reason']}"
     if not rows:
         return told
-    head = ("Candidate", "Log-loss ± SE", "Gain over the best single source ± SE", "Accuracy")
+    head = (
+        "Candidate",
+        "Log-loss ± SE",
+        "Gain over the best single source ± SE",
+        "Accuracy",
+        "Share",
+    )
     return (
         f"{told}\n\nThe choice was made on the training texts by cross-validation, never on the "
         f"test texts.\n\n{_table(head, rows)}"

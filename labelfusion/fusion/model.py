@@ -30,7 +30,7 @@ from labelfusion.fusion.contributions import shapley
 from labelfusion.fusion.decisions import DecisionRule, default_rule, learn_rule
 from labelfusion.fusion.heads import METHODS
 from labelfusion.fusion.inputs import check, check_shape, default_space, indicators, named
-from labelfusion.fusion.persistence import SubsetModel, average, read_models, write_models
+from labelfusion.fusion.persistence import SubsetModel, mixed, read_models, write_models
 from labelfusion.tasks import evidence_present, signal_evidence, task_for
 from labelfusion.types import LabelSpace, Prediction, Signal
 
@@ -316,7 +316,8 @@ class _Builder:
 
     def unseen(self, choice: Choice) -> np.ndarray:
         """(n, k) cross-validated evidence of what was chosen."""
-        return average([self.cv.evidence[self.position[n]] for n in choice.used], self.task)
+        fused = [self.cv.evidence[self.position[name]] for name in choice.used]
+        return mixed(fused, choice.weights, self.task)
 
 
 def _folds(y: np.ndarray, space: LabelSpace, config: FusionConfig, seed: int) -> np.ndarray:

@@ -21,7 +21,8 @@ from labelfusion.fusion.choice import CandidateScore, Choice
 from labelfusion.fusion.decisions import DecisionRule
 from labelfusion.tasks import Task
 
-FORMAT = 1
+# 2: the combiners have weights, where the mean of all was taken before.
+FORMAT = 2
 SPEC, ARRAYS = "fusion.json", "fusion.safetensors"
 
 
@@ -39,13 +40,14 @@ class SubsetModel:
         return tuple(sorted({s for combiner in self.combiners for s in combiner.candidate.members}))
 
     def apply(self, evidence: np.ndarray, task: Task) -> np.ndarray:
-        """(S, n, k) evidence of all sources -> (n, k): the mean of the combiners' evidence."""
-        return average([combiner.apply(evidence, task) for combiner in self.combiners], task)
+        """(S, n, k) evidence of all sources -> (n, k): the combiners' evidence, mixed."""
+        fused = [combiner.apply(evidence, task) for combiner in self.combiners]
+        return mixed(fused, self.choice.weights, task)
 
 
-def average(evidence: Sequence[np.ndarray], task: Task) -> np.ndarray:
-    """The mean of several (n, k) evidences: a log-linear pool of equal weights."""
-    return task.normalise(np.mean(evidence, axis=0))
+def mixed(evidence: Sequence[np.ndarray], weights: Sequence[float], task: Task) -> np.ndarray:
+    """The weighted mean of several (n, k) evidences: a log-linear pool; the weights sum to 1."""
+    return task.normalise(np.tensordot(weights, np.stack(evidence), axes=1))
 
 
 def write_models(
@@ -90,13 +92,14 @@ def read_models(
             found=str(error),
             remedy="Train again, or restore the folder from a copy",
         ) from error
-    if values["format"] > FORMAT:
+    if values["format"] != FORMAT:
+        newer = values["format"] > FORMAT
         raise RunError(
-            "The fusion model is of a newer format",
+            f"The fusion model is of {'a newer' if newer else 'an older'} format",
             where=str(folder),
-            expected=f"at most {FORMAT}",
+            expected=str(FORMAT),
             found=str(values["format"]),
-            remedy="Upgrade labelfusion",
+            remedy="Upgrade labelfusion" if newer else "Train again: the run's config is kept",
         )
     models = {name: _from_state(name, spec, arrays) for name, spec in values["models"].items()}
     rule = DecisionRule(arrays["rule"], values["at_least_one"])
@@ -126,5 +129,6 @@ def _from_state(name: str, spec: dict[str, Any], arrays: dict[str, np.ndarray]) 
     )
     values = spec["choice"]
     scores = tuple(CandidateScore(**score) for score in values["candidates"])
-    tuples = {key: tuple(values[key]) for key in ("sources", "used")} | {"candidates": scores}
+    names = ("sources", "used", "weights")
+    tuples = {name: tuple(values[name]) for name in names} | {"candidates": scores}
     return SubsetModel(combiners, rule, Choice(**{**values, **tuples}))

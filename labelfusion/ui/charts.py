@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from labelfusion.ui import tables
 from labelfusion.ui.tables import FUSION, Metric
 
 if TYPE_CHECKING:
@@ -360,14 +361,14 @@ def _stacked_bars(shown: pd.DataFrame) -> go.Figure:
 
 
 def candidates(table: pd.DataFrame) -> Chart:
-    """Cross-validated log loss of each combiner with one standard error; the chosen one in green.
+    """Cross-validated log loss of each combiner with one standard error; those used in green.
 
-    `table` has name, log_loss, standard_error, chosen.
+    `table` is a `tables.candidates_table`.
     """
     loss = table["log_loss"].to_numpy(dtype=float)
     error = table["standard_error"].to_numpy(dtype=float)
-    colours = [GREEN if chosen else GREY for chosen in table["chosen"]]
-    names = [f"{name} (chosen)" if c else name for name, c in table[["name", "chosen"]].to_numpy()]
+    colours = [GREEN if weight else GREY for weight in table["weight"]]
+    names = [tables.weighted_name(row) for row in table.to_dict("records")]
     figure = _dots(loss, loss - error, loss + error, names, colours)
     title = "Cross-validated log loss of each candidate"
     lay_out(figure, title, "Log loss (nats per text), one standard error; lower is better", 0)

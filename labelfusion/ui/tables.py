@@ -166,13 +166,21 @@ def binary_confusion_table(report: Mapping[str, Any], system: str) -> pd.DataFra
 
 
 def candidates_table(report: Mapping[str, Any]) -> pd.DataFrame:
-    """The combiners that were tried, best log loss first, and which one was chosen."""
+    """The combiners that were tried, best log loss first: which was chosen, with what weight."""
     choice = report.get("choice") or {}
     table = pd.DataFrame(choice.get("candidates", []))
     if table.empty:
         return table
     table.insert(0, "chosen", table["name"] == choice.get("chosen"))
+    if "weight" not in table:  # An older run: only the one chosen is sure to have decided.
+        table["weight"] = table["chosen"].astype(float)
     return table.sort_values("log_loss", ignore_index=True)
+
+
+def weighted_name(candidate: Mapping[Any, Any]) -> str:
+    """A candidate's name, with its share of the fusion if it has one."""
+    weight = candidate["weight"]
+    return f"{candidate['name']} ({weight:.0%} of the fusion)" if weight else candidate["name"]
 
 
 def comparison_sentences(report: Mapping[str, Any]) -> list[str]:
