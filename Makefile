@@ -13,8 +13,10 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet 
 run: $(VENV)/.installed
 	$(BIN)/labelfusion app
 
+# Two tests at once; those in a browser one at a time, so that pages answer in time.
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not browser"
+	$(BIN)/python -m pytest -m browser
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check

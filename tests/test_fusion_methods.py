@@ -41,6 +41,7 @@ def test_a_named_method_is_used_and_survives_a_save(method, multi_label, tmp_pat
     model = FusionModel.fit(signals, targets, space=names, config=config)
     assert model.choice.used == (model.choice.chosen,)
     assert model.choice.chosen.startswith(f"{method} (")
+    assert {score.kind for score in model.choice.candidates} == {"source", "calibrated", method}
     prediction = model.predict(signals, contributions=True)
     assert np.isfinite(prediction.probabilities).all()
     better = max(

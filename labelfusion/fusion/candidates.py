@@ -70,7 +70,10 @@ class Combiner:
 def list_candidates(
     sources: tuple[str, ...], shape: tuple[int, int], config: FusionConfig
 ) -> list[Candidate]:
-    """All candidates for these sources and (n, k) targets, simple ones first."""
+    """All candidates for these sources and (n, k) targets, simple ones first.
+
+    A kind asked for by name is compared with the sources alone, if these targets allow it.
+    """
     automatic = config.calibration == "auto"
     base = "temperature" if automatic else config.calibration
     found = [Candidate(name, "source", (s,), calibrator=base) for s, name in enumerate(sources)]
@@ -95,12 +98,13 @@ def _combined(
     config: FusionConfig,
 ) -> list[Candidate]:
     names = " + ".join(sources[s] for s in members)
-    return [
+    found = [
         Candidate(_name(kind, names, form), kind, members, about.calibrator or base, form)
         for kind, about in KINDS.items()
         for form in about.forms(config)
         if offered(kind, form, shape, config.method)
     ]
+    return [c for c in found if c.kind == config.method] or found
 
 
 def _name(kind: str, names: str, form: Form | None) -> str:
