@@ -206,7 +206,9 @@ class _Training:
 
     def _descend(self, source_inputs: int) -> list[Tensor]:
         parameters = [*self.weights, *self.biases]
-        optimiser = self.torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        optimiser = self.torch.optim.AdamW(
+            parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
+        )
         best = [p.detach().clone() for p in parameters]
         lowest, since = self._held_out_losses(), 0
         for step in range(1, MAX_STEPS + 1):
