@@ -17,9 +17,11 @@ from labelfusion.tasks import Task
 
 MatrixForm = Literal["none", "diagonal", "full"]
 
-# Precision of the Gaussian priors, in nats per squared unit over the whole sample. Weights are
-# around 1 on calibrated evidence; a bias of ±2 log-odds is already a strong statement.
-WEIGHT_PRECISION = 2.0
+# Precision of the Gaussian priors, in nats per squared unit over the whole sample. That a source's
+# probabilities mean what they say is a better guess than that all sources are worth the same, so
+# a temperature is held nearer to 1 than weights to 1/S: on 50 rows it costs a calibrated source
+# under 1 % of its log-loss. A bias of ±2 log-odds is already a strong statement.
+TEMPERATURE_PRECISION, WEIGHT_PRECISION = 5.0, 2.0
 BIAS_PRECISION = 1.0
 # A label with fewer positives than this has no matrix row of its own (multi-label): it shares
 # the weights of all labels.
@@ -110,6 +112,7 @@ class _Problem:
             (features - self.mean).transpose(1, 0, 2).reshape(self.n, self.sources * self.k)
         )
         self.prior_weight = 1.0 / self.sources if form.anchored else 0.0
+        self.precision = TEMPERATURE_PRECISION if self.sources == 1 else WEIGHT_PRECISION
         self.mask = self._mask()
 
     def _mask(self) -> np.ndarray:
@@ -160,8 +163,8 @@ class _Problem:
         residual = self.task.probabilities(z) - self.targets
         loss = float(self.task.row_loss(z, self.targets).sum())
         gradient = [np.tensordot(self.features, residual, axes=2)]
-        gradient[0] = gradient[0] + WEIGHT_PRECISION * (w - self.prior_weight)
-        loss += 0.5 * WEIGHT_PRECISION * float(((w - self.prior_weight) ** 2).sum())
+        gradient[0] = gradient[0] + self.precision * (w - self.prior_weight)
+        loss += 0.5 * self.precision * float(((w - self.prior_weight) ** 2).sum())
         if self.form.bias:
             gradient.append(residual.sum(axis=0) + BIAS_PRECISION * b)
             loss += 0.5 * BIAS_PRECISION * float(b @ b)

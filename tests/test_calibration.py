@@ -32,6 +32,24 @@ def test_temperature_is_recovered() -> None:
     assert calibrator.pool.weights[0] == pytest.approx(1 / 3, abs=0.02)
 
 
+@pytest.mark.parametrize("n", [50, 200, 1000, 5000])
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
+def test_calibration_never_costs_more_than_a_percent(n: int, factor: float) -> None:
+    task, losses = MultiClass(), []
+    for seed in range(12 if n < 1000 else 2):
+        z, targets = overconfident(n + 8000, 4, seed, factor)
+        fit, fresh = (task.evidence(part, "logits") for part in (z[:n], z[n:]))
+        ways = {
+            name: fit_calibrator(name, fit, targets[:n], task).apply(fresh, task)
+            for name in ("identity", "temperature", "isotonic")
+        }
+        losses.append([task.row_loss(out, targets[n:]).mean() for out in ways.values()])
+    as_it_came, scaled, isotonic = np.mean(losses, axis=0)
+    assert scaled < 1.01 * as_it_came
+    # Much clipped evidence is no longer a power of the truth: many rows then tell its true shape.
+    assert scaled < isotonic or n * factor >= 3000
+
+
 def test_matrix_learns_a_convention_that_temperature_cannot() -> None:
     """Label 0 of the source is label 1 of the team, and the other way round."""
     rng = np.random.default_rng(2)

@@ -34,7 +34,7 @@ def test_a_named_method_is_used_and_survives_a_save(method, multi_label, tmp_pat
     names = space(3, multi_label=multi_label)
     targets = draw_targets(240, 3, 1, multi_label=multi_label)
     signals = {
-        name: draw_signal(name, targets, i, strength=2.5, present=0.9)
+        name: draw_signal(name, targets, i, strength=2.0, present=0.9)
         for i, name in enumerate("ab")
     }
     config = FusionConfig(method=method, cv_repeats=1, mlp_hidden=(8,), mlp_seeds=2)
