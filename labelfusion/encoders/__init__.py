@@ -8,6 +8,7 @@
     fusion_mlp.py       that MLP
     head.py             the logistic head
     pretrained.py       transformers on disk or hub: found, checked, loaded
+    tokens.py           texts -> token ids, each text once
     embeddings.py       texts -> vectors, each text once
     embedding_cache.py  bytes by content hash, on disk or in memory
     backbone.py         a transformer on a device: precision, memory
