@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from labelfusion.config import LoRAConfig
 from labelfusion.encoders.batches import MicroBatch
 from labelfusion.encoders.embeddings import pooled
+from labelfusion.encoders.lora import merged, with_adapters
 from labelfusion.encoders.pretrained import Pretrained, choose_device, load_transformer
 from labelfusion.encoders.tokens import shared_memo, token_limit
 from labelfusion.errors import ConfigError
@@ -79,8 +81,17 @@ class Backbone:
         return len(rows)
 
     def parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        """Each parameter once, with its name."""
-        return self.network.named_parameters()
+        """Each parameter that is trained, once, with its name."""
+        return ((name, p) for name, p in self.network.named_parameters() if p.requires_grad)
+
+    def adapt(self, config: LoRAConfig, seed: int) -> None:
+        """Keep the weights as they are, and train adapters in their place until `merge`."""
+        self.network = with_adapters(self.network, config, seed)
+
+    def merge(self) -> None:
+        """Make the adapters, if there are some, part of the weights."""
+        if hasattr(self.network, "peft_config"):
+            self.network = merged(self.network)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         import torch

@@ -25,6 +25,7 @@ from labelfusion.encoders.checkpoint import Checkpoint, TrainingProgress, remove
 from labelfusion.encoders.embedding_cache import MemoryCache
 from labelfusion.encoders.embeddings import Embedder, shared_cache
 from labelfusion.encoders.head import LogisticHead, fit_head
+from labelfusion.encoders.lora import require_peft
 from labelfusion.encoders.optimisation import Learner, TrainingRows
 from labelfusion.encoders.pretrained import Pretrained, describe, find_pretrained
 from labelfusion.encoders.progress import Progress
@@ -58,6 +59,8 @@ class FineTunedEncoder:
     ) -> None:
         self.space, self.seed, self.config = space, seed, config
         if trained is None:
+            if config.lora is not None:
+                require_peft()
             self._weights = self._pretrained(cache_dir)
             self.name = self._weights.name
             # A relative folder would be looked for elsewhere when loaded from elsewhere.
@@ -72,7 +75,8 @@ class FineTunedEncoder:
 
     @property
     def origin(self) -> str:
-        return f"{self.name} (fine-tuned)"
+        how = "fine-tuned" if self.config.lora is None else "fine-tuned by LoRA"
+        return f"{self.name} ({how})"
 
     @property
     def curve(self) -> list[dict[str, Any]]:
@@ -108,7 +112,7 @@ class FineTunedEncoder:
         Raises:
             InputError: no rows, or a multi-class row without exactly one label.
             ModelError: the model cannot be loaded, does not learn, or needs too much memory.
-            ConfigError: the device or the precision is not to be had.
+            ConfigError: the device, the precision or the package for LoRA is not to be had.
         """
         self._fit(texts, targets, on_event, n_total=None)
 
@@ -163,9 +167,12 @@ class FineTunedEncoder:
             self.head = probe
             return
         rows = self._training_rows(backbone.tokens(texts), targets[:, probe.fitted])
+        if self.config.lora is not None:
+            backbone.adapt(self.config.lora, self.seed)
         learner = self._learner(backbone, probe, rows, micro)
         plan = self._plan(train, validation, n_total)
         self.progress = Training(learner, plan, self._checkpoint, on_event).run()
+        backbone.merge()
         self._take_over(probe, learner.head_arrays())
 
     def _take_over(self, probe: LogisticHead, trained: Mapping[str, np.ndarray]) -> None:
