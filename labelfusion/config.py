@@ -96,10 +96,18 @@ class TrainingConfig(_Section):
     cross_fit: Literal["auto", "folds", "holdout"] = "auto"
 
 
+class LoRAConfig(_Section):
+    """Low-rank adapters: matrices of `rank`, whose product is scaled by `alpha` / `rank`."""
+
+    rank: int = Field(default=8, ge=1, le=1024)
+    alpha: int = Field(default=16, ge=1)
+
+
 class MLConfig(_Section):
     """The encoder side. `encoder: none` runs on LLM scores alone.
 
     `fine_tune` trains the transformer too, as `training` says; without it only a head is trained.
+    `lora` trains adapters at its linear layers in place of all its weights.
     `joint` trains it together with an MLP that reads the LLM scores of the same text, which makes
     one more source, "joint".
     """
@@ -113,6 +121,7 @@ class MLConfig(_Section):
     max_tokens: int = Field(default=256, ge=8)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+    lora: LoRAConfig | None = None
 
     @model_validator(mode="after")
     def _transformer(self) -> MLConfig:
@@ -126,6 +135,8 @@ class MLConfig(_Section):
                 "joint trains the transformer together with the LLM scores: set fine_tune: true "
                 "too, or joint: false"
             )
+        if self.lora is not None and not self.fine_tune:
+            raise ValueError("lora says how a transformer is fine-tuned: set fine_tune: true too")
         return self
 
 

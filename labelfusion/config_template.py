@@ -94,6 +94,7 @@ ml:
   encoder: minilm  # minilm (on disk, no download) | tfidf | none | a folder or hub id
   folds: 5         # out-of-fold scores, so that the fusion never sees memorised texts
   # fine_tune: true  # train the transformer too, not only its head: slow without a GPU
+  # lora: {rank: 8, alpha: 16}  # small adapters in place of all its weights (needs peft)
   # joint: true      # and together with the LLM scores: one more source, "joint"
 """
 

@@ -41,7 +41,7 @@ def test_interrupted_training_ends_where_it_would_have(
     # Enough for validation rows: 18 or 24 steps an epoch, 4 epochs.
     texts, targets = word_rows(96)
     settings = {"epochs": 4, "patience": patience, "validation_share": 0.25}
-    through = tiny_encoder(**settings)
+    through = tiny_encoder(tmp_path / "through", **settings)
     through.fit(texts, targets)
     with monkeypatch.context() as patched:
         interrupt_at_step(patched, 50)

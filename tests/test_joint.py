@@ -184,7 +184,7 @@ def test_interrupted_joint_training_ends_where_it_would_have(joint_encoder, tmp_
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
     texts, targets = word_rows(40)
     evidence = said(targets, share=0.7)
-    through = joint_encoder(epochs=4)
+    through = joint_encoder(tmp_path / "through", epochs=4)
     through.fit_joint(texts, targets, evidence)
     with monkeypatch.context() as patched:
         interrupt_at_step(patched, 25)

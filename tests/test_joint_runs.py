@@ -15,6 +15,7 @@ from labelfusion.classifier import FusedClassifier
 from labelfusion.config import LLMConfig, RunConfig
 from labelfusion.errors import ConfigError, InputError
 from labelfusion.estimator import AutoFusionClassifier
+from labelfusion.pipeline import signals
 from labelfusion.predict_file import label_rows, result_table
 from labelfusion.runs import ResultsManager
 from labelfusion.types import Event, LabelSpace, Rows
@@ -53,11 +54,11 @@ def test_run_by_yaml_has_a_joint_source_and_predicts_with_it(space, joint_run, t
     run = ResultsManager(Workspace.at(workspace)).open("last")
     assert list(run.metrics["systems"]) == ["ml", "llm", "joint", "fusion"]
     assert run.metrics["choice"]["chosen"] == "joint"
-    signals, rows = run.signals, run.splits["split"].isin(["train", "test"]).to_numpy()
-    np.testing.assert_array_equal(signals["joint"].present[rows], signals["llm"].present[rows])
-    assert 0.6 < signals["joint"].present[rows].mean() < 0.95
-    assert signals["ml"].present[rows].all()
-    assert "FusionMLP" in signals["joint"].origin
+    made, rows = run.signals, run.splits["split"].isin(["train", "test"]).to_numpy()
+    np.testing.assert_array_equal(made["joint"].present[rows], made["llm"].present[rows])
+    assert 0.6 < made["joint"].present[rows].mean() < 0.95
+    assert made["ml"].present[rows].all()
+    assert "FusionMLP" in made["joint"].origin
     assert (run.folder.model / "encoder" / "encoder.safetensors").is_file()
     stored = run.predictions.set_index("id")
     share = stored.filter(regex="^contribution_joint_").abs().to_numpy()[: len(stored) // 4]
@@ -91,8 +92,8 @@ def test_run_is_the_same_twice_and_takes_its_signals_from_the_store(joint_run, m
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a stored signal was made again")
 
-    monkeypatch.setattr(pipeline, "cross_fit_jointly", refuse)
-    monkeypatch.setattr(pipeline, "score_llm", refuse)
+    monkeypatch.setattr(signals, "cross_fit_jointly", refuse)
+    monkeypatch.setattr(signals, "score_llm", refuse)
     assert pipeline.fit(dataset, config, store=store).report == first.report
 
 

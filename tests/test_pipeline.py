@@ -11,6 +11,7 @@ from labelfusion import pipeline
 from labelfusion.classifier import FusedClassifier
 from labelfusion.config import RunConfig
 from labelfusion.errors import InputError
+from labelfusion.pipeline import signals
 from labelfusion.types import Event, Rows, Signal
 
 SAMPLES = Path(__file__).parent.parent / "sample_data"
@@ -58,7 +59,7 @@ def test_a_memorised_signal_does_not_enter_the_fusion(
 ) -> None:
     settings = config(seed=seed)
     dataset = pipeline.check(settings)
-    monkeypatch.setattr(pipeline, "make_encoder", lambda _, space, **__: Memoriser(len(space)))
+    monkeypatch.setattr(signals, "make_encoder", lambda _, space, **__: Memoriser(len(space)))
     run = pipeline.fit(dataset, settings)
     systems = run.report["systems"]
     assert systems["ml"]["metrics"]["accuracy"] < 0.4
@@ -96,8 +97,8 @@ def test_what_is_in_the_store_is_not_made_again(monkeypatch: pytest.MonkeyPatch)
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a stored signal was made again")
 
-    monkeypatch.setattr(pipeline, "cross_fit", refuse)
-    monkeypatch.setattr(pipeline, "score_llm", refuse)
+    monkeypatch.setattr(signals, "cross_fit", refuse)
+    monkeypatch.setattr(signals, "score_llm", refuse)
     again = pipeline.fit(dataset, settings, store=store)
     assert again.report == whole.report
     assert (

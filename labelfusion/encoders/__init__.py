@@ -8,10 +8,12 @@
     fusion_mlp.py       that MLP
     head.py             the logistic head
     pretrained.py       transformers on disk or hub: found, checked, loaded
+    tokens.py           texts -> token ids, each text once
     embeddings.py       texts -> vectors, each text once
     embedding_cache.py  bytes by content hash, on disk or in memory
     backbone.py         a transformer on a device: precision, memory
     batches.py          length-sorted batches, halved when memory is short
+    lora.py             adapters in place of training all weights
     optimisation.py     steps: losses, gradients, two learning rates
     training.py         epochs: schedule, early stopping, resume, the check before
     training_cost.py    what fine-tuning costs, beforehand
@@ -78,6 +80,7 @@ def make_encoder(
 
     Raises:
         ConfigError: `encoder: none`, which has no encoder to make.
+        MissingDependencyError: `lora` is set and peft is not installed.
         ModelError: the model cannot be found, fetched or trusted.
     """
     if config.encoder == "none":

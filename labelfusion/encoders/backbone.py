@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from labelfusion.config import LoRAConfig
 from labelfusion.encoders.batches import MicroBatch
-from labelfusion.encoders.embeddings import pooled, token_ids, token_limit
+from labelfusion.encoders.embeddings import pooled
+from labelfusion.encoders.lora import merged, with_adapters
 from labelfusion.encoders.pretrained import Pretrained, choose_device, load_transformer
+from labelfusion.encoders.tokens import shared_memo, token_limit
 from labelfusion.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
 
 Precision = Literal["auto", "fp32", "bf16"]
-Tokens = Sequence[Sequence[int]]
+Tokens = Sequence[np.ndarray]
 
 
 class Backbone:
@@ -41,11 +44,12 @@ class Backbone:
         self.tokenizer, network = load_transformer(model, str(self.device))
         # Weights may be stored in half precision, in which small steps would be lost.
         self.network: Any = network.float()
-        self._limit = token_limit(self.tokenizer, network, max_tokens)
+        limit = token_limit(self.tokenizer, network, max_tokens)
+        self._memo = shared_memo(model.digest, limit)
 
-    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+    def tokens(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token ids of each text, cut at the limit."""
-        return token_ids(self.tokenizer, texts, self._limit)
+        return self._memo.ids(self.tokenizer, texts)
 
     def pooled(self, tokens: Tokens) -> torch.Tensor:
         """(n, d) float32 L2-normalised vectors, in one forward pass."""
@@ -77,8 +81,17 @@ class Backbone:
         return len(rows)
 
     def parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        """Each parameter once, with its name."""
-        return self.network.named_parameters()
+        """Each parameter that is trained, once, with its name."""
+        return ((name, p) for name, p in self.network.named_parameters() if p.requires_grad)
+
+    def adapt(self, config: LoRAConfig, seed: int) -> None:
+        """Keep the weights as they are, and train adapters in their place until `merge`."""
+        self.network = with_adapters(self.network, config, seed)
+
+    def merge(self) -> None:
+        """Make the adapters, if there are some, part of the weights."""
+        if hasattr(self.network, "peft_config"):
+            self.network = merged(self.network)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         import torch

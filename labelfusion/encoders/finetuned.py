@@ -19,12 +19,13 @@ import numpy as np
 
 from labelfusion.config import MLConfig
 from labelfusion.encoders import storage
-from labelfusion.encoders.backbone import Backbone
+from labelfusion.encoders.backbone import Backbone, Tokens
 from labelfusion.encoders.batches import MicroBatch
 from labelfusion.encoders.checkpoint import Checkpoint, TrainingProgress, remove_old
 from labelfusion.encoders.embedding_cache import MemoryCache
-from labelfusion.encoders.embeddings import shared_cache
+from labelfusion.encoders.embeddings import Embedder, shared_cache
 from labelfusion.encoders.head import LogisticHead, fit_head
+from labelfusion.encoders.lora import require_peft
 from labelfusion.encoders.optimisation import Learner, TrainingRows
 from labelfusion.encoders.pretrained import Pretrained, describe, find_pretrained
 from labelfusion.encoders.progress import Progress
@@ -58,6 +59,8 @@ class FineTunedEncoder:
     ) -> None:
         self.space, self.seed, self.config = space, seed, config
         if trained is None:
+            if config.lora is not None:
+                require_peft()
             self._weights = self._pretrained(cache_dir)
             self.name = self._weights.name
             # A relative folder would be looked for elsewhere when loaded from elsewhere.
@@ -72,17 +75,33 @@ class FineTunedEncoder:
 
     @property
     def origin(self) -> str:
-        return f"{self.name} (fine-tuned)"
+        how = "fine-tuned" if self.config.lora is None else "fine-tuned by LoRA"
+        return f"{self.name} ({how})"
 
     @property
     def curve(self) -> list[dict[str, Any]]:
         return self.progress.curve
 
     def prepare(self, texts: Sequence[str], on_event: OnEvent = ignore_event) -> None:
-        """Say what cross-fitting and the training on all of `texts` will cost."""
+        """Say what cross-fitting and the training on all of `texts` will cost, and embed them.
+
+        Every fold's head begins over the same embeddings, those of the pretrained weights.
+        """
         cost = training_cost(self.config, len(texts))
         on_event(
             Event("ml", "note", cost.sentence, 0, cost.passes, "texts", {"cost": asdict(cost)})
+        )
+        self._embedder().embed(texts, on_event)
+
+    def _embedder(self, backbone: Backbone | None = None) -> Embedder:
+        """Of the pretrained weights, which `backbone` holds as yet."""
+        return Embedder(
+            self._weights,
+            shared_cache(self._cache_dir),
+            max_tokens=self.config.max_tokens,
+            batch_size=self.config.batch_size,
+            device=self.config.device,
+            loaded=backbone and (backbone.tokenizer, backbone.network),
         )
 
     def fit(
@@ -93,7 +112,7 @@ class FineTunedEncoder:
         Raises:
             InputError: no rows, or a multi-class row without exactly one label.
             ModelError: the model cannot be loaded, does not learn, or needs too much memory.
-            ConfigError: the device or the precision is not to be had.
+            ConfigError: the device, the precision or the package for LoRA is not to be had.
         """
         self._fit(texts, targets, on_event, n_total=None)
 
@@ -141,15 +160,19 @@ class FineTunedEncoder:
         self._checkpoint = self._open_checkpoint(texts, targets)
         train, validation = self._divide(targets)
         micro = MicroBatch(self.config.batch_size, on_event)
-        tokens = backbone.tokens(texts)
-        probe = self._probe(backbone, [tokens[i] for i in train], targets[train], micro, on_event)
+        trained_on: list[int] = train.tolist()
+        known = [texts[i] for i in trained_on]
+        probe = self._probe(backbone, known, targets[train], on_event)
         if not probe.fitted.any():
             self.head = probe
             return
-        rows = self._training_rows(tokens, targets[:, probe.fitted])
+        rows = self._training_rows(backbone.tokens(texts), targets[:, probe.fitted])
+        if self.config.lora is not None:
+            backbone.adapt(self.config.lora, self.seed)
         learner = self._learner(backbone, probe, rows, micro)
         plan = self._plan(train, validation, n_total)
         self.progress = Training(learner, plan, self._checkpoint, on_event).run()
+        backbone.merge()
         self._take_over(probe, learner.head_arrays())
 
     def _take_over(self, probe: LogisticHead, trained: Mapping[str, np.ndarray]) -> None:
@@ -181,19 +204,12 @@ class FineTunedEncoder:
         return np.flatnonzero(~kept), np.flatnonzero(kept)
 
     def _probe(
-        self,
-        backbone: Backbone,
-        tokens: Sequence[Sequence[int]],
-        targets: np.ndarray,
-        micro: MicroBatch,
-        on_event: OnEvent,
+        self, backbone: Backbone, texts: Sequence[str], targets: np.ndarray, on_event: OnEvent
     ) -> LogisticHead:
-        features = backbone.features(tokens, micro, _telling(on_event, self.name, len(tokens)))
-        return fit_head(
-            features.astype(float), targets, self._task, c=self.config.c, seed=self.seed
-        )
+        features = self._embedder(backbone).embed(texts, on_event).astype(float)
+        return fit_head(features, targets, self._task, c=self.config.c, seed=self.seed)
 
-    def _training_rows(self, tokens: Sequence[Sequence[int]], targets: np.ndarray) -> TrainingRows:
+    def _training_rows(self, tokens: Tokens, targets: np.ndarray) -> TrainingRows:
         return TrainingRows.weighted(
             tokens,
             targets,

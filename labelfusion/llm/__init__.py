@@ -6,16 +6,19 @@ Knows which kind of source an entry names and nothing about fusion, runs or page
 from __future__ import annotations
 
 from labelfusion.config import LLMConfig
+from labelfusion.llm.cancellation import Cancellation
 from labelfusion.llm.context import ScoringContext
 from labelfusion.llm.examples import TrainingTexts
-from labelfusion.llm.session import asks, check_entry, scoring_session
+from labelfusion.llm.session import asks, check_entry, over_network, scoring_session
 from labelfusion.types import LabelSpace, OnEvent, Rows, Signal, ignore_event
 
 __all__ = [
+    "Cancellation",
     "ScoringContext",
     "TrainingTexts",
     "asks",
     "check_entry",
+    "over_network",
     "score_rows",
     "scoring_session",
 ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from labelfusion.cache import AnswerCache
     from labelfusion.costs import Meter
+    from labelfusion.llm.cancellation import Cancellation
     from labelfusion.llm.examples import TrainingTexts
     from labelfusion.llm.providers.base import Prompt, Reply
 
@@ -34,6 +35,8 @@ class ScoringContext:
         must_match: whether a file of recorded scores that holds none of the rows is an error.
         batches: folder for the records of batches that are under way; without one a batch that was
             handed in is lost with the process.
+        cancellation: lets another thread end the scoring, which then raises
+            asyncio.CancelledError; sources that compute on this machine do not hear of it.
     """
 
     cache: AnswerCache | None = None
@@ -46,3 +49,4 @@ class ScoringContext:
     text_columns: Sequence[str] = ("text",)
     must_match: bool = True
     batches: Path | None = None
+    cancellation: Cancellation | None = None

@@ -16,6 +16,7 @@ from labelfusion.config import LLMConfig
 from labelfusion.costs import PriceBook, SourcePlan, TokenCounter
 from labelfusion.errors import LabelFusionError, MissingKeyError
 from labelfusion.llm.batch import BatchScorer
+from labelfusion.llm.cancellation import Cancellation
 from labelfusion.llm.context import ScoringContext
 from labelfusion.llm.plan import Plan, make_plan, text_tokens
 from labelfusion.llm.providers import make_batches, make_provider, model_name, provider_key
@@ -37,7 +38,8 @@ def score(
     entry: LLMConfig, rows: Rows, space: LabelSpace, *, on_event: OnEvent, context: ScoringContext
 ) -> Signal:
     """See `labelfusion.llm.score_rows`."""
-    return run_blocking(score_async(entry, rows, space, on_event=on_event, context=context))
+    scoring = score_async(entry, rows, space, on_event=on_event, context=context)
+    return run_blocking((context.cancellation or Cancellation()).covering(scoring))
 
 
 async def score_async(

@@ -20,6 +20,11 @@ def asks(entry: LLMConfig) -> bool:
     return entry.provider != "recorded"
 
 
+def over_network(entry: LLMConfig) -> bool:
+    """Whether scoring this source is mostly waiting, so that this machine can work meanwhile."""
+    return asks(entry) and entry.provider != "local"
+
+
 @contextmanager
 def scoring_session(
     config: RunConfig, workspace: Workspace, run: str = ""

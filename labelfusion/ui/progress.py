@@ -43,16 +43,26 @@ class Stage:
 
 
 def stages(events: Iterable[Mapping[str, Any]], run_state: str) -> list[Stage]:
-    """The stages in order, as the events of a run in state `run_state` tell them."""
+    """The stages in order, as the events of a run in state `run_state` tell them.
+
+    A stage is over once a later one has begun, unless the two go on beside each other.
+    """
     by_stage: dict[str, list[Mapping[str, Any]]] = {name: [] for name in STAGES}
     order: Sequence[str] = STAGES
+    beside: Sequence[str] = ()
     for event in events:
         by_stage.setdefault(str(event.get("stage")), []).append(event)
-        # A run whose order is another says so once it has divided the rows.
-        order = (event.get("data") or {}).get("stages", order)
-    begun = [i for i, name in enumerate(order) if by_stage[name]]
-    reached = len(order) if run_state == "finished" else max(begun, default=0)
-    return [_stage(name, by_stage[name], run_state, i < reached) for i, name in enumerate(order)]
+        # A run says so once it has divided the rows.
+        data = event.get("data") or {}
+        order, beside = data.get("stages", order), data.get("beside", beside)
+    begun = [name for name in order if by_stage[name]]
+
+    def passed(name: str) -> bool:
+        later = order[order.index(name) + 1 :]
+        ends = [n for n in later if not (name in beside and n in beside)]
+        return run_state == "finished" or any(n in begun for n in ends)
+
+    return [_stage(name, by_stage[name], run_state, passed(name)) for name in order]
 
 
 def _stage(name: str, events: list[Mapping[str, Any]], run_state: str, passed: bool) -> Stage:

@@ -1,0 +1,228 @@
+"""Texts a second of the frozen encoder: ours beside raw forwards, and beside fixed padding.
+
+The same texts, weights and batch size for all, in turn within each repetition; one repetition goes
+before and is not counted. Ours is what a run does: keys, cache on disk, tokens, passes, vectors
+stored. The hand-written loop tokenises, sorts by length and sends padded batches through the
+network, mean-pooled, and keeps nothing. Medians of the repetitions' ratios, with a 95 % interval
+by the bootstrap and the lowest and highest repetition. Every text is forwarded exactly once by
+each of them, or the program ends.
+
+    python -m benchmarks.encoder_throughput --data FOLDER [--texts 400] [--repeats 5] [--onnx]
+
+--onnx adds onnxruntime (packages onnx, onnxscript and onnxruntime) on the same sorted batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.label_budget import TASKS
+from benchmarks.paths import add_data_option, require
+from labelfusion.encoders.embedding_cache import MemoryCache, open_cache
+from labelfusion.encoders.embeddings import Embedder
+from labelfusion.encoders.pretrained import Pretrained, find_pretrained, load_transformer
+
+OURS, SORTED, FIXED, ONNX = "LabelFusion", "sorted raw forwards", "padded to 128", "onnxruntime"
+FIXED_TOKENS = 128
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every system is given. `loaded`: tokenizer and network, so that loading is not timed."""
+
+    texts: list[str]
+    model: Pretrained
+    loaded: tuple[Any, Any]
+    batch_size: int
+    max_tokens: int
+
+
+def main() -> None:
+    """Print one Markdown row per system."""
+    args = _arguments()
+    work = _work(args)
+    systems: dict[str, Callable[[Work], np.ndarray]] = {
+        OURS: ours,
+        SORTED: sorted_forwards,
+        FIXED: fixed_padding,
+    }
+    if args.onnx:
+        systems[ONNX] = onnx_forwards(work)
+    seconds = measure(systems, work, args.repeats)
+    print(f"{len(work.texts)} texts, {work.batch_size} a batch, {args.repeats} repetitions\n")
+    print("| system | texts a second | LabelFusion is faster by (95 % interval; lowest, highest) |")
+    print("|---|---|---|")
+    for name, times in seconds.items():
+        print(table_row(name, len(work.texts), times, seconds[OURS]))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_data_option(parser)
+    parser.add_argument("--texts", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--max-tokens", type=int, default=256)
+    parser.add_argument("--onnx", action="store_true")
+    return parser.parse_args()
+
+
+def _work(args: argparse.Namespace) -> Work:
+    rows = pd.read_csv(require(args.data / TASKS["ag_news"].file))
+    texts = list(dict.fromkeys(rows["text"]))[: args.texts]
+    model = find_pretrained("minilm", MemoryCache())
+    return Work(texts, model, load_transformer(model, "cpu"), args.batch_size, args.max_tokens)
+
+
+def measure(
+    systems: Mapping[str, Callable[[Work], np.ndarray]], work: Work, repeats: int
+) -> dict[str, list[float]]:
+    """Seconds of each system in each repetition; they take turns, so that all share bad moments."""
+    found: dict[str, list[float]] = {name: [] for name in systems}
+    expected = sorted_forwards(work)
+    for repeat in range(repeats + 1):
+        for name, run in systems.items():
+            begun = time.perf_counter()
+            vectors = run(work)
+            taken = time.perf_counter() - begun
+            # By fixed padding, texts of more tokens are cut.
+            if name != FIXED and not np.allclose(vectors, expected, atol=1e-4):
+                raise SystemExit(f"{name} made other vectors")
+            if repeat:
+                found[name].append(taken)
+    return found
+
+
+def table_row(name: str, n: int, times: Sequence[float], ours_times: Sequence[float]) -> str:
+    """Median rate, and the median ratio of repetitions side by side."""
+    rate = n / np.median(times)
+    if name == OURS:
+        return f"| {name} | {rate:.1f} | |"
+    ratios = np.array(times) / np.array(ours_times)
+    rng = np.random.default_rng(0)
+    drawn = np.median(rng.choice(ratios, (DRAWS, len(ratios))), axis=1)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    spread = f"({low:.2f} to {high:.2f}; {ratios.min():.2f}, {ratios.max():.2f})"
+    return f"| {name} | {rate:.1f} | {np.median(ratios):.2f} × {spread} |"
+
+
+def ours(work: Work) -> np.ndarray:
+    """`Embedder`, with an empty cache on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        embedder = Embedder(
+            work.model,
+            open_cache(Path(folder)),
+            max_tokens=work.max_tokens,
+            batch_size=work.batch_size,
+            device="cpu",
+            loaded=work.loaded,
+        )
+        _forget_tokens()
+        vectors = embedder.embed(work.texts)
+    if embedder.forwarded != len(work.texts):
+        raise SystemExit(f"{embedder.forwarded} forwards of {len(work.texts)} texts")
+    return vectors
+
+
+def _forget_tokens() -> None:
+    from labelfusion.encoders.tokens import shared_memo
+
+    shared_memo.cache_clear()
+
+
+def sorted_forwards(work: Work) -> np.ndarray:
+    """What one writes by hand: sort by length, pad each batch to its longest, pool."""
+    import torch
+
+    tokenizer, network = work.loaded
+    coded = tokenizer(work.texts, truncation=True, max_length=work.max_tokens)["input_ids"]
+    order = np.argsort([-len(ids) for ids in coded], kind="stable")
+    out = np.empty((len(coded), network.config.hidden_size), dtype=np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(order), work.batch_size):
+            rows = order[start : start + work.batch_size]
+            batch = tokenizer.pad({"input_ids": [coded[i] for i in rows]}, return_tensors="pt")
+            out[rows] = _pooled(network(**batch).last_hidden_state, batch["attention_mask"])
+    return out
+
+
+def fixed_padding(work: Work) -> np.ndarray:
+    """Batches as they come, each text padded to FIXED_TOKENS."""
+    import torch
+
+    tokenizer, network = work.loaded
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(work.texts), work.batch_size):
+            batch = tokenizer(
+                work.texts[start : start + work.batch_size],
+                truncation=True,
+                max_length=FIXED_TOKENS,
+                padding="max_length",
+                return_tensors="pt",
+            )
+            parts.append(_pooled(network(**batch).last_hidden_state, batch["attention_mask"]))
+    return np.concatenate(parts)
+
+
+def _pooled(hidden: Any, mask: Any) -> np.ndarray:
+    import torch
+
+    weights = mask.unsqueeze(-1).float()
+    means = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+    return torch.nn.functional.normalize(means, dim=1).numpy()
+
+
+def onnx_forwards(work: Work) -> Callable[[Work], np.ndarray]:
+    """`sorted_forwards` with the network exported to ONNX in single precision."""
+    import onnxruntime
+    import torch
+
+    tokenizer, network = work.loaded
+    path = Path(tempfile.mkdtemp()) / "network.onnx"
+    example = tokenizer(["one text", "another, longer text"], padding=True, return_tensors="pt")
+    size = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens")}
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    torch.onnx.export(
+        network,
+        kwargs={name: example[name] for name in names},
+        f=str(path),
+        input_names=list(names),
+        output_names=["hidden"],
+        dynamic_shapes=dict.fromkeys(names, size),
+        dynamo=True,
+    )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+
+    def run(work: Work) -> np.ndarray:
+        coded = tokenizer(work.texts, truncation=True, max_length=work.max_tokens)["input_ids"]
+        order = np.argsort([-len(ids) for ids in coded], kind="stable")
+        out = np.empty((len(coded), network.config.hidden_size), dtype=np.float32)
+        for start in range(0, len(order), work.batch_size):
+            rows = order[start : start + work.batch_size]
+            batch = tokenizer.pad({"input_ids": [coded[i] for i in rows]}, return_tensors="np")
+            mask = batch["attention_mask"]
+            inputs = {"input_ids": batch["input_ids"], "attention_mask": mask}
+            hidden = session.run(["hidden"], inputs | {"token_type_ids": np.zeros_like(mask)})[0]
+            out[rows] = _pooled(torch.from_numpy(hidden), torch.from_numpy(mask))
+        return out
+
+    return run
+
+
+if __name__ == "__main__":
+    main()
