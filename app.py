@@ -43,24 +43,24 @@ def way_in() -> None:
 
 def under_way(runs: pd.DataFrame) -> None:
     st.subheader("Jobs under way", anchor=False)
-    active = runs[runs["state"].isin(["queued", "running"])]
+    active = runs.loc[runs["state"].isin(["queued", "running"]), :]
     if active.empty:
         st.caption("None. A job is started on the Train page.")
-    for run in active.to_dict("records"):
+    for run in active.to_dict(orient="records"):
         label = f"{run['name']}: {run['state']}"
         st.page_link("pages/jobs.py", label=f"{label} →", query_params={"run": run["id"]})
 
 
 def last_runs(runs: pd.DataFrame) -> None:
     st.subheader("Last runs", anchor=False)
-    finished = runs[runs["state"] == "finished"].head(LAST_RUNS)
+    finished = runs.loc[runs["state"] == "finished", :]
     if finished.empty:
         widgets.empty("No run is finished yet.", "pages/train.py", "Train one")
         return
-    for run in finished.to_dict("records"):
+    for run in finished.head(LAST_RUNS).to_dict(orient="records"):
         with st.container(border=True):
             headline(run)
-    history(runs[runs["state"] == "finished"])
+    history(finished)
 
 
 def headline(run: dict) -> None:
@@ -83,7 +83,7 @@ def headline(run: dict) -> None:
 def history(finished: pd.DataFrame) -> None:
     columns = ["id", "name", "created", "metric", "fusion", "best_source", "best_source_value"]
     with st.expander(f"All {len(finished)} finished runs as a table"):
-        widgets.table(finished[columns], "runs")
+        widgets.table(finished.loc[:, columns], "runs")
 
 
 def data_sets() -> None:
