@@ -24,6 +24,7 @@ TABS = (
     *("Summary", "Labels", "Confusion", "Curves", "Thresholds", "Why this fusion"),
     *("Compare runs", "Export"),
 )
+FOUR_DIGITS = st.column_config.NumberColumn(format="%.4f")
 PERCENT = {"format": "percent", "min_value": 0.0, "max_value": 1.0}
 
 
@@ -125,7 +126,7 @@ def curves(run: Run) -> None:
     rows = state.rows_of(run, "test")
     observed, scores = rows.pairs(label)
     points, what = decisions.operating_points(run.metrics, label), label or "all labels together"
-    left, right = st.columns(2)
+    left, right = widgets.figures("curves", 2)
     found = [precision_recall(observed, scores), roc(observed, scores)]
     if found[0] and found[1]:
         with left:
@@ -161,11 +162,13 @@ def compare(run: Run) -> None:
     if run.status.data["sha256"] != state.open_run(other).status.data["sha256"]:
         st.warning("The runs used different data: rows with the same id may be different texts.")
     st.markdown("**Metrics**")
-    widgets.table(comparison.metrics.reset_index(), "compare_metrics")
+    numbers = dict.fromkeys(comparison.metrics.columns, FOUR_DIGITS)
+    numbers["difference"] = st.column_config.NumberColumn("Difference", format="%+.4f")
+    widgets.table(tables.compared_table(comparison.metrics), "compare_metrics", columns=numbers)
     st.markdown("**Settings that differ**")
     widgets.table(comparison.config.reset_index().astype(str), "compare_settings")
     st.markdown(f"**Texts whose prediction changed: {len(comparison.changed):,}**")
-    widgets.table(comparison.changed, "compare_texts")
+    widgets.table(with_texts(run, comparison.changed), "compare_texts")
 
 
 def export(run: Run) -> None:

@@ -142,9 +142,11 @@ def take(browser: Browser, address: str, path: Path, *, width: int, scheme: str)
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
     page.wait_for_timeout(SETTLE_MS)
     main = page.locator('[data-testid="stMainBlockContainer"]')
-    height = int(main.evaluate("element => element.scrollHeight"))
-    page.set_viewport_size({"width": width, "height": max(900, height)})
-    page.wait_for_timeout(SETTLE_MS)
+    # Twice: a figure that comes into view is drawn, and may be higher than its place was.
+    for _ in range(2):
+        height = int(main.evaluate("element => element.scrollHeight"))
+        page.set_viewport_size({"width": width, "height": max(900, height)})
+        page.wait_for_timeout(SETTLE_MS)
     page.screenshot(path=path)
     page.close()
 

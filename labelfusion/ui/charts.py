@@ -370,8 +370,8 @@ def candidates(table: pd.DataFrame) -> Chart:
     colours = [GREEN if chosen else GREY for chosen in table["chosen"]]
     names = [f"{name} (chosen)" if c else name for name, c in table[["name", "chosen"]].to_numpy()]
     figure = dots(loss, loss - error, loss + error, names, colours)
-    title = "Cross-validated log loss of each candidate"
-    lay_out(figure, title, "Log loss (nats per text), one standard error; lower is better", 0)
+    title = "Cross-validated log loss of each candidate, one standard error"
+    lay_out(figure, title, "Nats per text; lower is better", 0)
     figure.update_layout(height=150 + 30 * len(table))
     reading = _read_candidates(table)
     return Chart(figure, title, reading, f"Dot plot of log loss per candidate. {reading}", table)
