@@ -80,7 +80,7 @@ def plan(stored: StoredDataset) -> Plan:
     with left:
         strategy = state.choose("Ask first about", "strategy", labelling.STRATEGIES)
     if strategy not in labelling.STRATEGIES:
-        remedy = did_you_mean(strategy, labelling.STRATEGIES)
+        remedy = did_you_mean(strategy, list(labelling.STRATEGIES))
         raise InputError("There is no such order", found=strategy, remedy=remedy)
     audit = middle.slider(
         "Random audit (%)",

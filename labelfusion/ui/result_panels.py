@@ -31,7 +31,6 @@ OVERLAP_COLUMNS = {
     "texts": "Test texts both answered",
     "agreement": st.column_config.NumberColumn("They agree", format="percent"),
     "error_correlation": st.column_config.NumberColumn("Correlation of errors", format="%.2f"),
-    "in words": st.column_config.TextColumn("In words", width="large"),
 }
 
 
@@ -136,7 +135,10 @@ def worth(run: Run) -> None:
         widgets.show_chart(source_charts.values(entries, confidence), "source_values")
     if overlap:
         st.markdown("**Which sources err together**")
-        widgets.table(source_charts.overlap_table(overlap), "overlap", columns=OVERLAP_COLUMNS)
+        table = source_charts.overlap_table(overlap)
+        for sentence in table.pop("in words"):
+            st.markdown(f"- {widgets.escape(sentence)}")
+        widgets.table(table, "overlap", columns=OVERLAP_COLUMNS)
     if not entries:
         st.caption(
             "What each source is worth can be told of two sources or more, of runs with test texts."
