@@ -21,7 +21,7 @@ test: lint
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
-	$(BIN)/python -m pyright --pythonpath $(BIN)/python labelfusion
+	$(BIN)/python -m pyright --pythonpath $(BIN)/python labelfusion pages app.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff format

@@ -43,30 +43,39 @@ def way_in() -> None:
 
 def under_way(runs: pd.DataFrame) -> None:
     st.subheader("Jobs under way", anchor=False)
-    active = runs[runs["state"].isin(["queued", "running"])]
+    active = runs.loc[runs["state"].isin(["queued", "running"]), :]
     if active.empty:
         st.caption("None. A job is started on the Train page.")
-    for run in active.to_dict("records"):
+    for run in active.to_dict(orient="records"):
         label = f"{run['name']}: {run['state']}"
         st.page_link("pages/jobs.py", label=f"{label} →", query_params={"run": run["id"]})
 
 
 def last_runs(runs: pd.DataFrame) -> None:
     st.subheader("Last runs", anchor=False)
-    finished = runs[runs["state"] == "finished"].head(LAST_RUNS)
+    finished = runs.loc[runs["state"] == "finished", :]
     if finished.empty:
         widgets.empty("No run is finished yet.", "pages/train.py", "Train one")
         return
-    for run in finished.to_dict("records"):
+    for run in finished.head(LAST_RUNS).to_dict(orient="records"):
         with st.container(border=True):
-            headline(run)
-    history(runs[runs["state"] == "finished"])
+            headline(run, before(finished, run))
+    history(finished)
 
 
-def headline(run: dict) -> None:
+def before(finished: pd.DataFrame, run: dict) -> list[float]:
+    """The figure of the runs of this name up to this one, the oldest first."""
+    same = finished["name"].eq(run["name"]) & finished["metric"].eq(run["metric"])
+    earlier = same & finished["created"].le(run["created"]) & finished["fusion"].notna()
+    return finished.loc[earlier, "fusion"].tolist()[::-1]
+
+
+def headline(run: dict, line: list[float]) -> None:
     """A run: its name as a link, the fusion's figure and the best source's."""
     metric = metric_called(run["metric"])
-    when = f"{run['created'][:16].replace('T', ' ')} UTC, {run['test']:,.0f} test texts"
+    when = (
+        f"{run['created'][:16].replace('T', ' ')} UTC, {run['test']:,.0f} test texts, {run['id']}"
+    )
     with st.container(horizontal=True, vertical_alignment="center"):
         target = {"run": run["id"]}
         st.page_link("pages/results.py", label=f"**{run['name']}** →", query_params=target)
@@ -77,13 +86,15 @@ def headline(run: dict) -> None:
         gain = metric.show_difference(run["fusion"] - run["best_source_value"])
         best = f"Best source: {system_name(run['best_source'])}"
         source.metric(best, metric.show(run["best_source_value"]))
-    fused.metric(f"Fusion: {metric.name}", metric.show(run["fusion"]), gain)
+    drawn = [100 * value for value in line] if len(line) > 1 else None
+    name = f"Fusion: {metric.name}"
+    fused.metric(name, metric.show(run["fusion"]), gain, chart_data=drawn, chart_type="line")
 
 
 def history(finished: pd.DataFrame) -> None:
     columns = ["id", "name", "created", "metric", "fusion", "best_source", "best_source_value"]
     with st.expander(f"All {len(finished)} finished runs as a table"):
-        widgets.table(finished[columns], "runs")
+        widgets.table(finished.loc[:, columns], "runs")
 
 
 def data_sets() -> None:
@@ -100,8 +111,9 @@ def data_sets() -> None:
 def spend() -> None:
     st.subheader("LLM spend", anchor=False)
     today, month = st.columns(2)
-    today.metric("Today (UTC)", state.spend_today())
-    month.metric("This month (UTC)", state.spend_this_month())
+    today.metric("Today", state.spend_today())
+    month.metric("This month", state.spend_this_month())
+    st.caption("Days and months of UTC.")
 
 
 def surroundings() -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from labelfusion import svg
 from labelfusion.errors import RunError
+from labelfusion.evaluation.source_value import overlap_sentence
 from labelfusion.operating_point import known_cost, priced, saved_policy
 from labelfusion.runs import Run
 from labelfusion.runs.usage import usage_sentence
@@ -30,6 +31,7 @@ from labelfusion.ui.charts import (
     system_name,
 )
 from labelfusion.ui.routing_charts import read_point
+from labelfusion.ui.source_charts import values_table
 from labelfusion.ui.tables import FUSION, Metric
 
 STYLE = """
@@ -73,6 +75,7 @@ def report_html(run: Run) -> str:
         _labels(run),
         _confusion(run),
         _choice(run),
+        _worth(run),
         _calibration(run),
         _routing(run),
         _usage(run),
@@ -207,6 +210,29 @@ def _choice(run: Run) -> str:
     title = "Cross-validated log loss (nats a text), one standard error; lower is better"
     drawn = _figure(svg.intervals(rows, title, title, percent=False), "")
     return _section("Why this fusion", f"<p>{escape(choice.get('reason') or '')}</p>", drawn)
+
+
+def _worth(run: Run) -> str:
+    values = run.metrics.get("source_values") or []
+    overlap = run.metrics.get("overlap") or []
+    if not values and not overlap:
+        return ""
+    drawn = _source_values(values, run.config.evaluation.confidence) if values else ""
+    said = [entry["sentence"] for entry in values] + [overlap_sentence(e) for e in overlap]
+    listed = "".join(f"<li>{escape(sentence)}</li>" for sentence in said)
+    return _section("What each source is worth", drawn, f"<ul>{listed}</ul>")
+
+
+def _source_values(values: Sequence[Mapping[str, Any]], confidence: float) -> str:
+    table = values_table(values)
+    colours = source_colours(table["source"].tolist())
+    rows = [
+        (system_name(r["source"]), r["value"], r["low"], r["high"], colours[r["source"]])
+        for r in table.to_dict("records")
+    ]
+    metric = tables.metric_called(values[0]["metric"])
+    title = f"{metric.name} lost without each source, {confidence:.0%} interval"
+    return _figure(svg.intervals(rows, title, title, percent=metric.share), "")
 
 
 def _calibration(run: Run) -> str:

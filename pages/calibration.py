@@ -23,8 +23,8 @@ def diagrams(run: Run) -> None:
     if not shown[-1].bins:
         st.info("There were no test texts to draw a diagram from.")
         return
-    # No columns of their own for one diagram: it would be half as wide as it could be.
-    for box, diagram in zip(st.columns(2), shown, strict=False):
+    # Two places even for one diagram: alone it would be twice as wide as it is high.
+    for box, diagram in zip(widgets.figures("reliability", 2), shown, strict=False):
         with box:
             chart = calibration_charts.reliability(diagram, system, label)
             widgets.show_chart(chart, f"reliability_{diagram.name}")

@@ -282,11 +282,13 @@ def outcome(prediction_id: str) -> None:
 
 with widgets.page("Classify", INTRO):
     runs = state.manager().list()
-    finished = runs[runs["state"] == "finished"]
+    finished = runs.loc[runs["state"] == "finished", :]
     if finished.empty:
         widgets.empty("There is no model yet.", "pages/train.py", "Train one")
         st.stop()
-    names = {run["id"]: f"{run['name']} · {run['id']}" for run in finished.to_dict("records")}
+    names = {
+        run["id"]: f"{run['name']} · {run['id']}" for run in finished.to_dict(orient="records")
+    }
     chosen_run = state.open_run(state.choose("Model", "run", names))
     if chosen_run.status.state != "finished":
         st.info(f"This run is {chosen_run.status.state}, so it has no model yet.")

@@ -182,10 +182,9 @@ def price(run: Run, known: KnownCost) -> None:
 
 def ledger(run: Run | None) -> None:
     """Money by group, what the cache saved, and every sum as a table."""
-    left, right = st.columns(2, vertical_alignment="bottom")
-    with left:
-        by = st.segmented_control("Sum by", GROUPS, default="run", required=True)
-    alone = run is not None and right.toggle("Only this run", key="only", bind="query-params")
+    line = st.container(horizontal=True, gap="large", vertical_alignment="bottom")
+    by = line.segmented_control("Sum by", GROUPS, default="run", required=True)
+    alone = run is not None and line.toggle("Only this run", key="only", bind="query-params")
     lines = state.cost_lines(cast("GroupBy", by), run.id if run is not None and alone else None)
     if not lines:
         st.info("No LLM has been asked yet, so nothing was spent. Recorded scores cost nothing.")

@@ -8,6 +8,7 @@ import streamlit as st
 from labelfusion.config import DataConfig
 from labelfusion.data import SUFFIXES, Finding, guess_layout
 from labelfusion.datasets import StoredDataset, without_rows
+from labelfusion.types import SignalKind
 from labelfusion.ui import charts, state, widgets
 from labelfusion.ui.tables import balance, split_balance
 
@@ -19,7 +20,7 @@ LAYOUTS = {
     "indicators": "A column of 0 and 1 for each label",
     "none": "No labels yet",
 }
-KINDS = {
+KINDS: dict[SignalKind, str] = {
     "probabilities": "Probabilities, 0 to 1",
     "hard": "Hard labels, 0 or 1",
     "logits": "Logits, any number",
@@ -193,7 +194,7 @@ def show_finding(stored: StoredDataset, finding: Finding, number: int) -> None:
     table = state.open_table(stored.config)
     with st.expander("Show the rows"):
         chosen = pd.Series(table.row_numbers).isin(finding.rows).to_numpy()
-        widgets.table(table.frame[chosen], f"finding_{number}", name=finding.kind)
+        widgets.table(table.frame.loc[chosen, :], f"finding_{number}", name=finding.kind)
     button = REMEDIES.get(finding.kind)
     if button and st.button(f"{button} ({len(finding.rows):,})", key=f"mend_{number}"):
         kept = without_rows(table, finding.rows)

@@ -104,14 +104,14 @@ def ask(name: str, value: str, default: str = ANY) -> None:
 def filter_widgets(desk: Desk, asked: filters.Filters) -> None:
     rows = desk.rows
     labels = {ANY: "Any"} | {name: name for name in rows.space.names}
-    boxes = st.columns(4)
+    line = st.container(horizontal=True)
     default = filters.read_filters(
         {k: v for k, v in st.query_params.to_dict().items() if k != "show"}, rows
     ).show
-    pick(boxes[0], "Show", "show", filters.SHOWN, default)
-    pick(boxes[1], "Label in the data", "gold", labels)
-    pick(boxes[2], "Predicted label", "predicted", labels)
-    pick(boxes[3], "Part", "split", {ANY: "Test and training"} | filters.SPLITS)
+    pick(line, "Show", "show", filters.SHOWN, default)
+    pick(line, "Label in the data", "gold", labels)
+    pick(line, "Predicted label", "predicted", labels)
+    pick(line, "Part", "split", {ANY: "Test and training"} | filters.SPLITS)
     quadrants = {name: filters.quadrant_words(name) for name in filters.quadrant_names(rows)}
     left, right = st.columns(2)
     if quadrants:
@@ -377,8 +377,9 @@ with widgets.page("Errors", INTRO):
     if source is not None:
         st.text_input(
             "Your name, put down with what you say of labels",
-            review_panels.default_reviewer(),
+            state.param("who") or review_panels.default_reviewer(),
             key="reviewer",
             persist_state="session",
+            on_change=lambda: state.set_param("who", st.session_state["reviewer"] or None),
         )
     widgets.tabs(TABS, SECTIONS, Desk(chosen, state.review(chosen), source))

@@ -16,7 +16,7 @@ INTRO = "Every run of this workspace. Closing the browser stops nothing."
 def listed(runs: pd.DataFrame) -> None:
     with st.expander(f"All {len(runs)} runs as a table"):
         columns = ["name", "state", "created", "seconds", "reason", "id"]
-        widgets.table(runs[columns], "jobs")
+        widgets.table(runs.loc[:, columns], "jobs")
 
 
 def files_labelled(files: list[Status]) -> None:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
 import pandas as pd
 import streamlit as st
-from scipy.special import logit
 
-from labelfusion import operating_point
 from labelfusion.evaluation.curves import precision_recall, roc
 from labelfusion.evaluation.words import NO_METRICS
-from labelfusion.fusion.decisions import DecisionRule
 from labelfusion.report_html import report_html
 from labelfusion.runs import Run
-from labelfusion.ui import charts, classify_charts, curve_charts, decisions, state, tables, widgets
+from labelfusion.ui import (
+    charts,
+    curve_charts,
+    decisions,
+    result_panels,
+    state,
+    tables,
+    widgets,
+)
 
 INTRO = "How right each system is on the test texts, which were kept from all training."
 TABS = (
     *("Summary", "Labels", "Confusion", "Curves", "Thresholds", "Why this fusion"),
     *("Compare runs", "Export"),
 )
+FOUR_DIGITS = st.column_config.NumberColumn(format="%.4f")
 PERCENT = {"format": "percent", "min_value": 0.0, "max_value": 1.0}
 
 
@@ -123,7 +126,7 @@ def curves(run: Run) -> None:
     rows = state.rows_of(run, "test")
     observed, scores = rows.pairs(label)
     points, what = decisions.operating_points(run.metrics, label), label or "all labels together"
-    left, right = st.columns(2)
+    left, right = widgets.figures("curves", 2)
     found = [precision_recall(observed, scores), roc(observed, scores)]
     if found[0] and found[1]:
         with left:
@@ -138,97 +141,6 @@ def curves(run: Run) -> None:
         st.caption("Every pair of a text and a label counts once, so frequent labels weigh most.")
     with st.expander("Every label as a table"):
         widgets.table(decisions.curve_table(rows), "areas")
-
-
-def thresholds(run: Run) -> None:
-    """Multi-label: what another threshold of a label changes, and saving it with the model."""
-    if not run.metrics["task"]["multi_label"]:
-        st.info("Each text has exactly one label: the most probable one wins, without thresholds.")
-        return
-    label = widgets.choose_label(run, together=False)
-    assert label is not None
-    rule = operating_point.saved_rule(run)
-    saved = dict(zip(run.metrics["task"]["labels"], rule.probabilities.tolist(), strict=True))
-    tried = st.session_state.setdefault(f"thresholds_{run.id}", {})
-    st.caption(
-        "Choose thresholds by the out-of-fold figures. The test texts are for looking once at the "
-        "end: a threshold that is chosen on them makes their figures too good."
-    )
-    key = f"threshold_{run.id}_{label}"
-    st.session_state.setdefault(key, round(tried.get(label, saved[label]), 2))
-    tried[label] = st.slider(f"Threshold of {label}", 0.01, 0.99, step=0.01, key=key)
-    now = saved | {name: t for name, t in tried.items() if round(saved[name], 2) != t}
-    threshold_figures(run, label, rule, now)
-    curve = decisions.threshold_curve(state.rows_of(run, "train"), label)
-    widgets.show_chart(curve_charts.threshold(curve, label, saved[label], now[label]), "threshold")
-    save_thresholds(run, saved, now)
-
-
-def threshold_figures(run: Run, label: str, rule: DecisionRule, now: dict[str, float]) -> None:
-    """The label's and all labels' figures, out of fold and on the test texts, and what changed."""
-    new = replace(rule, thresholds=logit(np.array(list(now.values()))))
-    for split, title in (("train", "Out of fold"), ("test", "Test texts")):
-        rows = state.rows_of(run, split)
-        st.markdown(f"**{title}**: {len(rows.targets):,} texts")
-        if not len(rows.targets):
-            continue
-        before = decisions.figures(rows, rows.decided(rule), label)
-        after = decisions.figures(rows, rows.decided(new), label)
-        for box, (name, value) in zip(widgets.side_by_side(len(after)), after.items(), strict=True):
-            shown = name[:1].upper() + name[1:]
-            gap = value - before[name]
-            box.metric(shown, f"{100 * value:.1f} %", f"{100 * gap:+.1f} points" if gap else None)
-
-
-def save_thresholds(run: Run, saved: dict[str, float], now: dict[str, float]) -> None:
-    changed = [label for label in now if now[label] != saved[label]]
-    trained = {
-        row["label"]: row["threshold"] for row in run.metrics["systems"]["fusion"]["per_label"]
-    }
-    with st.container(horizontal=True):
-        if st.button(f"Save {len(changed)} changed", type="primary", disabled=not changed):
-            put_thresholds(run, now, "Saved: every later prediction of this run decides by them.")
-        original = all(abs(trained[label] - saved[label]) < 1e-6 for label in trained)
-        if st.button("Back to the trained ones", disabled=original and not changed):
-            put_thresholds(run, trained, "The thresholds are as they were trained.")
-    st.caption(
-        "They hold for texts that every source answered. The other tabs, the model card and "
-        "the stored predictions go on showing the run as it was trained."
-    )
-    stages = {"trained": trained, "saved": saved, "tried": now}
-    columns = {name: [values[label] for label in now] for name, values in stages.items()}
-    table = pd.DataFrame({"label": list(now)} | columns)
-    widgets.table(table, "thresholds", name=f"{run.id}_thresholds")
-
-
-def put_thresholds(run: Run, values: dict[str, float], said: str) -> None:
-    labels = run.metrics["task"]["labels"]
-    operating_point.save_thresholds(run, np.array([values[label] for label in labels]))
-    st.session_state.pop(f"thresholds_{run.id}", None)
-    for label in labels:
-        st.session_state.pop(f"threshold_{run.id}_{label}", None)
-    widgets.tell(said)
-    st.rerun()
-
-
-def choice(run: Run) -> None:
-    report = run.metrics
-    st.markdown(f"**{widgets.escape((report.get('choice') or {}).get('reason') or '')}**")
-    candidates = tables.candidates_table(report)
-    if candidates.empty:
-        st.info("This run had nothing to choose between.")
-    else:
-        widgets.show_chart(charts.candidates(candidates), "candidates")
-        st.caption(
-            "Cross-validated on the training texts. The gain is log loss saved against the best "
-            "single source. Only sources and the fusion are measured on the test texts, once: see "
-            "Summary."
-        )
-    part = report.get("contributions") or {}
-    if part.get("rows"):
-        widgets.show_chart(classify_charts.contributions(part), "contributions")
-    else:
-        st.caption("This run keeps no contributions over all texts: train again to have them.")
 
 
 def predictions(run: Run) -> None:
@@ -250,11 +162,13 @@ def compare(run: Run) -> None:
     if run.status.data["sha256"] != state.open_run(other).status.data["sha256"]:
         st.warning("The runs used different data: rows with the same id may be different texts.")
     st.markdown("**Metrics**")
-    widgets.table(comparison.metrics.reset_index(), "compare_metrics")
+    numbers = dict.fromkeys(comparison.metrics.columns, FOUR_DIGITS)
+    numbers["difference"] = st.column_config.NumberColumn("Difference", format="%+.4f")
+    widgets.table(tables.compared_table(comparison.metrics), "compare_metrics", columns=numbers)
     st.markdown("**Settings that differ**")
     widgets.table(comparison.config.reset_index().astype(str), "compare_settings")
     st.markdown(f"**Texts whose prediction changed: {len(comparison.changed):,}**")
-    widgets.table(comparison.changed, "compare_texts")
+    widgets.table(with_texts(run, comparison.changed), "compare_texts")
 
 
 def export(run: Run) -> None:
@@ -284,9 +198,12 @@ def export(run: Run) -> None:
         st.markdown(run.folder.model_card.read_text(encoding="utf-8"))
 
 
-SECTIONS = (summary, labels, confusion, curves, thresholds, choice, compare, export)
+SECTIONS = (
+    *(summary, labels, confusion, curves, result_panels.thresholds, result_panels.why),
+    *(compare, export),
+)
 UNTESTED_TABS = ("Predictions", "Why this fusion", "Export")
-UNTESTED_SECTIONS = (predictions, choice, export)
+UNTESTED_SECTIONS = (predictions, result_panels.why, export)
 
 with widgets.page("Results", INTRO):
     chosen = widgets.choose_finished_run()

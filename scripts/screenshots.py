@@ -81,12 +81,15 @@ TRAIN_SECONDS = 600
 SETTLE_MS = 1200
 
 
-def start_app(workspace: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """Serve the app on a free port; the process and its address. Ending it is the caller's."""
+def start_app(
+    workspace: Path, script: str | Path = "app.py"
+) -> tuple[subprocess.Popen[bytes], str]:
+    """Serve a script on a free port; the process and its address. Ending it is the caller's."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", str(script)]
+    command += ["--server.port", str(port)]
     environment = os.environ | {WORKSPACE_VARIABLE: str(workspace)}
     server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     try:
@@ -99,9 +102,9 @@ def start_app(workspace: Path) -> tuple[subprocess.Popen[bytes], str]:
 
 
 @contextmanager
-def served_app(workspace: Path) -> Iterator[str]:
+def served_app(workspace: Path, script: str | Path = "app.py") -> Iterator[str]:
     """Serve the app on a free port while the block runs; gives its address."""
-    server, url = start_app(workspace)
+    server, url = start_app(workspace, script)
     try:
         yield url
     finally:
@@ -142,9 +145,11 @@ def take(browser: Browser, address: str, path: Path, *, width: int, scheme: str)
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
     page.wait_for_timeout(SETTLE_MS)
     main = page.locator('[data-testid="stMainBlockContainer"]')
-    height = int(main.evaluate("element => element.scrollHeight"))
-    page.set_viewport_size({"width": width, "height": max(900, height)})
-    page.wait_for_timeout(SETTLE_MS)
+    # Twice: a figure that comes into view is drawn, and may be higher than its place was.
+    for _ in range(2):
+        height = int(main.evaluate("element => element.scrollHeight"))
+        page.set_viewport_size({"width": width, "height": max(900, height)})
+        page.wait_for_timeout(SETTLE_MS)
     page.screenshot(path=path)
     page.close()
 

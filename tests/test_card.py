@@ -110,3 +110,11 @@ def test_a_label_cannot_break_its_table():
 def test_labels_with_few_test_texts_are_named():
     assert "Fewer than 20 test texts have `label0`, `label1`, `label2`" in _card(_report(12))
     assert "Fewer than 20" not in _card(_report(300))
+
+
+def test_the_card_says_what_each_source_is_worth_and_which_err_together():
+    overlap = {"sources": ["ml", "llm"], "rows": 60, "agreement": 0.5, "error_correlation": 0.3}
+    values = [{"source": "ml", "sentence": "Without ml, nothing is lost."}]
+    card = _card(_report() | {"source_values": values, "overlap": [overlap]})
+    assert "- Without ml, nothing is lost.\n- ml and llm agree on 50.0% of 60 test texts" in card
+    assert "worth" not in _card(_report())

@@ -23,6 +23,7 @@ UI_WITH_STREAMLIT = (
     "label_panels",
     "review_panels",
     "job_panel",
+    "result_panels",
 )
 MAY_IMPORT_STREAMLIT = (
     "app.py",

@@ -76,8 +76,10 @@ def test_the_report_of_a_real_run_has_its_figures_and_loads_nothing(kind, runs):
     for label in run.metrics["task"]["labels"]:
         assert label in text
     assert run.metrics["choice"]["reason"] in text
-    # One diagram of the fusion and two of each source, the intervals, candidates and frontier.
-    assert html.count("<svg") == 8
+    # A diagram of the fusion and two of each source; intervals, candidates, values and frontier.
+    assert html.count("<svg") == 9
+    for sentence in (*(v["sentence"] for v in run.metrics["source_values"]), "ml and llm agree on"):
+        assert sentence in text
     assert str(runs[0].workspace.root) not in html
 
 

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from labelfusion.evaluation.reliability import describe_reliability
+from labelfusion.evaluation.source_value import overlap_sentence
 from labelfusion.evaluation.words import NO_METRICS
 
 METRIC_TITLES = {
@@ -53,6 +54,7 @@ def model_card(
         _choice(report.get("choice")),
         *_measured(report, config),
         _contributions(report.get("contributions")),
+        _worth(report),
         _limits(report, config),
         USAGE,
     ]
@@ -185,6 +187,14 @@ def _contributions(part: Mapping[str, Any] | None) -> str:
         "Shapley values: with the log-odds of the label frequencies they add up to the fused "
         f"ones).\n\n{_table(head, rows)}"
     )
+
+
+def _worth(report: Mapping[str, Any]) -> str:
+    lines = [f"- {entry['sentence']}" for entry in report.get("source_values", [])]
+    lines += [f"- {overlap_sentence(entry)}" for entry in report.get("overlap", [])]
+    if not lines:
+        return ""
+    return "## What each source is worth\n\n" + "\n".join(lines)
 
 
 def _strongest(labels: Mapping[str, Mapping[str, float | None]]) -> str:

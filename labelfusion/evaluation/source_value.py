@@ -24,6 +24,8 @@ from labelfusion.types import LabelSpace
 # 1,000, the loss that routing accepts by default.
 WORTHLESS = 0.003
 ALL = "all sources"
+# Phi below which errors are called nearly independent: less than Cohen's (1988) small effect.
+INDEPENDENT = 0.1
 
 
 @dataclass(frozen=True)
@@ -104,15 +106,15 @@ def _sentence(
     name: str, verdict: str, metric: str, value: float, interval: tuple[float, float], n: int
 ) -> str:
     words = METRIC_WORDS[metric]
-    low, high = (f"{100 * end:+.1f}" for end in interval)
+    low, high = sorted(-100 * end for end in interval)
     figure = (
-        f"Without {name} the fusion has {-100 * value:+.1f} points of {words} on {n:,} labelled "
-        f"rows (its value: {low} to {high})"
+        f"Without {name}, the {words} of the fusion changes by {-100 * value:+.1f} points "
+        f"({low:+.1f} to {high:+.1f}) on {n:,} training texts"
     )
     ends = {
         "drop": f"{figure}: you can drop it and lose next to nothing.",
         "adds": f"{figure}: it adds something the others lack.",
-        "unclear": f"{figure}: these rows are too few to tell whether it adds anything.",
+        "unclear": f"{figure}: these texts are too few to tell whether it adds anything.",
     }
     return ends[verdict]
 
@@ -149,3 +151,20 @@ def _overlap(
         "agreement": float(same.mean()),
         "error_correlation": None if constant else float(np.corrcoef(wrong[0], wrong[1])[0, 1]),
     }
+
+
+def overlap_sentence(entry: Mapping[str, Any]) -> str:
+    """One entry of `error_overlap` in words."""
+    a, b = entry["sources"]
+    if entry["agreement"] is None:
+        return f"No test text was answered by both {a} and {b}."
+    agree = f"{a} and {b} agree on {entry['agreement']:.1%} of {entry['rows']:,} test texts"
+    correlation = entry["error_correlation"]
+    if correlation is None:
+        return f"{agree}; one of them is never wrong, or never right."
+    said = f"{agree}, and their errors correlate by {correlation:+.2f}"
+    if correlation > INDEPENDENT:
+        return f"{said}: they are wrong on the same texts more often than by chance."
+    if correlation < -INDEPENDENT:
+        return f"{said}: where one is wrong, the other is more often right."
+    return f"{said}: they err nearly independently, which is what a fusion needs."

@@ -69,14 +69,15 @@ def forest(table: pd.DataFrame, metric: Metric, confidence: float) -> Chart:
     names = [system_name(system) for system in table["system"]]
     value, low, high = (table[column].to_numpy() * scale for column in ("value", "low", "high"))
     title = f"{metric.name} of fusion and each source"
-    figure = _dots(value, low, high, names, list(source_colours(list(table["system"])).values()))
+    figure = dots(value, low, high, names, list(source_colours(list(table["system"])).values()))
     lay_out(figure, title, f"{metric.axis}, {confidence:.0%} interval", len(table))
     return Chart(figure, title, _read_forest(table, metric), _describe(table, metric), table)
 
 
-def _dots(
+def dots(
     value: np.ndarray, low: np.ndarray, high: np.ndarray, names: list[str], colours: list[str]
 ) -> go.Figure:
+    """A dot a row with its interval, below each other; without one where an end is not finite."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -369,9 +370,9 @@ def candidates(table: pd.DataFrame) -> Chart:
     error = table["standard_error"].to_numpy(dtype=float)
     colours = [GREEN if weight else GREY for weight in table["weight"]]
     names = [tables.weighted_name(row) for row in table.to_dict("records")]
-    figure = _dots(loss, loss - error, loss + error, names, colours)
-    title = "Cross-validated log loss of each candidate"
-    lay_out(figure, title, "Log loss (nats per text), one standard error; lower is better", 0)
+    figure = dots(loss, loss - error, loss + error, names, colours)
+    title = "Cross-validated log loss of each candidate, one standard error"
+    lay_out(figure, title, "Nats per text; lower is better", 0)
     figure.update_layout(height=150 + 30 * len(table))
     reading = _read_candidates(table)
     return Chart(figure, title, reading, f"Dot plot of log loss per candidate. {reading}", table)

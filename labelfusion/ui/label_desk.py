@@ -23,8 +23,6 @@ from labelfusion.types import LabelSpace
 from labelfusion.ui import labelling as words
 from labelfusion.ui import state, widgets
 
-NO_ONE = "(none)"
-
 
 @dataclass(frozen=True)
 class Place:
@@ -142,6 +140,13 @@ def _put(place: Place, card: Card | None) -> None:
 
 
 def _all_done(place: Place) -> None:
+    if place.desk.dataset.labelled.all() and place.desk.plan.strategy != "errors":
+        st.success("Every text of this data set has a label already.")
+        target = {"dataset": place.stored.name, "strategy": "errors", "tab": "Label"}
+        st.page_link(
+            "pages/label.py", label="Look at suspected errors among them →", query_params=target
+        )
+        return
     st.success("There is no text left to label in this order.")
     st.caption(_progress(place))
     if place.book.state.last_act(place.who):

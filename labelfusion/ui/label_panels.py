@@ -13,6 +13,7 @@ import streamlit as st
 
 from labelfusion.config import RunConfig
 from labelfusion.datasets import StoredDataset
+from labelfusion.errors import InputError, did_you_mean
 from labelfusion.files import write_text
 from labelfusion.labelling import suggestions
 from labelfusion.labelling.agreement import all_agreements, alpha
@@ -71,15 +72,16 @@ def more_labels(place: Place) -> None:
 
 
 def plan(stored: StoredDataset) -> Plan:
-    """What is asked and in which order, chosen by the person."""
+    """What is asked and in which order, chosen by the person; in the address.
+
+    Raises InputError for an order in the address that there is not.
+    """
     left, middle, right = st.columns(3)
-    strategy = left.selectbox(
-        "Ask first about",
-        list(labelling.STRATEGIES),
-        format_func=labelling.STRATEGIES.__getitem__,
-        key="strategy",
-        bind="query-params",
-    )
+    with left:
+        strategy = state.choose("Ask first about", "strategy", labelling.STRATEGIES)
+    if strategy not in labelling.STRATEGIES:
+        remedy = did_you_mean(strategy, list(labelling.STRATEGIES))
+        raise InputError("There is no such order", found=strategy, remedy=remedy)
     audit = middle.slider(
         "Random audit (%)",
         0,

@@ -15,7 +15,6 @@ from labelfusion.errors import InputError, did_you_mean
 from labelfusion.ui.tables import metric_called
 
 if TYPE_CHECKING:
-    from labelfusion.labelling.acquisition import Strategy
     from labelfusion.labelling.agreement import Agreement
     from labelfusion.labelling.change import Change
     from labelfusion.labelling.state import LabelState
@@ -26,7 +25,7 @@ LABEL_KEYS = "1234567890ABDEGIJKLMNOPQTVWXYZ"
 # From so many labels on, typing the first letters is quicker than looking for the key.
 MANY_LABELS = 11
 RATE_OVER = 20
-STRATEGIES: dict[Strategy, str] = {
+STRATEGIES: dict[str, str] = {
     "mixed": "What teaches the model most",
     "disagreement": "Where the sources disagree",
     "margin": "Where the suggestion is least sure",

@@ -22,6 +22,7 @@ from labelfusion.ui.charts import (
     VERMILION,
     Chart,
     shorten,
+    show_legend,
     source_colours,
     system_name,
 )
@@ -222,9 +223,9 @@ def probabilities(table: pd.DataFrame) -> Chart:
     names = [mark + shorten(name) for mark, name in zip(marks, table["label"], strict=True)]
     figure.update_yaxes(tickmode="array", tickvals=positions, ticktext=names)
     title = "What each source says"
-    _frame(figure, title, "Probability (%), each source by itself", 190 + 28 * len(table))
-    legend = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
-    figure.update_layout(showlegend=True, legend=legend, margin={"t": 84})
+    height = 190 + 28 * len(table)
+    _frame(figure, title, "Probability (%)", height)
+    show_legend(figure, height)
     figure.update_xaxes(range=[-2, 102])
     told = "; ".join(f"{system_name(s)}: {_likeliest(table, s)}" for s in systems)
     reading = f"Likeliest label by {told}. ● is the label in the data."

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -121,7 +122,7 @@ def detail(desk: Desk, position: int) -> None:
         f"at {rows.confidence[position]:.0%}"
     )
     verdict_form(desk, position)
-    left, right = st.columns(2)
+    left, right = widgets.figures("row", 2)
     with left:
         said = review_charts.probability_table(rows, position)
         widgets.show_chart(review_charts.probabilities(said), "said")
@@ -134,6 +135,12 @@ def contributions(rows: ReviewRows, position: int) -> None:
     """Bars for one label, the fusion's first choice unless another is picked."""
     if rows.contributions is None:
         st.caption("This run holds no contributions.")
+        return
+    if np.isnan(rows.contributions[position]).any():
+        st.caption(
+            "No contributions: the final model was trained on this text, so they are kept for "
+            "test texts. What each source says of it is out of fold."
+        )
         return
     names = list(rows.space.names)
     top = int(rows.probabilities[position].argmax())
@@ -162,18 +169,18 @@ def verdict_form(desk: Desk, position: int) -> None:
     if pending:
         st.info(f"To be corrected to {widgets.escape(named(pending.new))} (by {pending.who}).")
     key = f"labels_of_{row_id}"
-    choice, fix, keep = st.columns([3, 1, 1], vertical_alignment="bottom")
+    line = st.container(horizontal=True, vertical_alignment="bottom")
     if desk.rows.space.multi_label:
         start = list(pending.new) if pending else list(desk.labels_of(position))
-        new = tuple(choice.multiselect("Right labels", names, start, key=key))
+        new = tuple(line.multiselect("Right labels", names, start, key=key))
     else:
         top = pending.new[0] if pending else names[int(desk.rows.probabilities[position].argmax())]
-        new = (choice.selectbox("Right label", names, names.index(top), key=key),)
+        new = (line.selectbox("Right label", names, names.index(top), key=key),)
     same = set(new) == set(desk.labels_of(position))
     hint = "It is the label that the data has." if same else None
-    if fix.button("Fix this label", type="primary", disabled=same, help=hint, width="stretch"):
+    if line.button("Fix this label", type="primary", disabled=same, help=hint):
         desk.give(position, "fix", tuple(sorted(new, key=names.index)))
-    if keep.button("Keep it", help="It is right: do not suspect it again.", width="stretch"):
+    if line.button("Keep it", help="It is right: do not suspect it again."):
         desk.give(position, "keep")
     if pending and st.button("Take the correction back"):
         desk.take_back(pending)
@@ -209,7 +216,7 @@ def _opinion(issue: Mapping[Any, Any], source: str) -> str:
     if p != p:
         return f"{widgets.escape(system_name(source))}: no answer"
     said = widgets.escape(str(issue[source]) or NO_LABEL)
-    return f"{widgets.escape(system_name(source))}: {said}, gives the data's word {p:.0%}"
+    return f"{widgets.escape(system_name(source))}: {said}, gives the data's label {p:.0%}"
 
 
 def _suggested(desk: Desk, position: int, label: str) -> tuple[str, ...]:

@@ -183,6 +183,18 @@ def weighted_name(candidate: Mapping[Any, Any]) -> str:
     return f"{candidate['name']} ({weight:.0%} of the fusion)" if weight else candidate["name"]
 
 
+def compared_table(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Metrics of two runs as people read them, and the first minus the second.
+
+    `metrics` is indexed by system and metric, with a column a run.
+    """
+    first, second = metrics.columns
+    table = metrics.astype(float).reset_index()
+    table["metric"] = [metric_called(key).name for key in table["metric"]]
+    table["difference"] = table[first] - table[second]
+    return table.dropna(subset=[first, second], how="all")
+
+
 def comparison_sentences(report: Mapping[str, Any]) -> list[str]:
     """The paired tests in words, one a source."""
     return [row["sentence"] for row in report.get("comparisons", {}).values()]

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from labelfusion.runs import Run
     from labelfusion.ui.charts import Chart
 
-ICON = str(Path(__file__).parent / "assets" / "logo.svg")
+ASSETS = Path(__file__).parent / "assets"
+ICON, STYLE = str(ASSETS / "logo.svg"), ASSETS / "app.css"
 # The sidebar's list, in working order: file and what it is called.
 PAGES = (
     ("app.py", "Overview"),
@@ -39,6 +40,7 @@ PAGES = (
     ("pages/label.py", "Label"),
 )
 PAGE_ROWS = 50
+SIDEBAR_PIXELS = 220
 T = TypeVar("T")
 
 
@@ -46,7 +48,13 @@ T = TypeVar("T")
 def page(title: str, intro: str) -> Iterator[None]:
     """Frame of a page: settings, sidebar and heading; errors inside become sentences."""
     # Before anything else: the icon must be known before the first navigation.
-    st.set_page_config(page_title=f"{title} · LabelFusion", page_icon=ICON, layout="wide")
+    st.set_page_config(
+        page_title=f"{title} · LabelFusion",
+        page_icon=ICON,
+        layout="wide",
+        initial_sidebar_state=SIDEBAR_PIXELS,
+    )
+    st.html(STYLE)
     state.warm_imports()
     state.read_secrets()
     with errors_as_sentences():
@@ -162,6 +170,15 @@ def side_by_side(count: int) -> list[DeltaGenerator]:
         return [st.container(width="content") for _ in range(count)]
 
 
+def figures(name: str, count: int) -> list[DeltaGenerator]:
+    """Places for figures beside each other, below each other where they would be too narrow.
+
+    `name` is the page's own for this group.
+    """
+    with st.container(horizontal=True, gap="medium"):
+        return [st.container(key=f"figure-{name}-{number}") for number in range(count)]
+
+
 def show_chart(chart: Chart, key: str, *, selectable: str | None = None) -> Any:
     """A figure with its reading and its data as a table; returns the selection if `selectable`."""
     import altair as alt
@@ -207,7 +224,7 @@ def table(
         _page_of(rows, key), hide_index=True, width="stretch", column_config=dict(columns or {})
     )
     st.download_button(
-        f"Download as CSV ({len(rows):,} rows)",
+        f"Download as CSV ({len(rows):,} {'row' if len(rows) == 1 else 'rows'})",
         lambda: safe_csv(rows),
         file_name=f"{name or key}.csv",
         mime="text/csv",
