@@ -15,7 +15,8 @@ from labelfusion.data.dataset import (
 from labelfusion.data.duplicates import normalised
 from labelfusion.data.findings import Finding, find_problems
 from labelfusion.data.layout import Layout, guess_layout
-from labelfusion.data.reading import SUFFIXES, read_table
+from labelfusion.data.reading import SUFFIXES, TableFile, open_table, read_table
+from labelfusion.data.rows_file import RowsFile, open_rows
 from labelfusion.data.splits import MIN_LABELLED, make_split
 from labelfusion.data.stratification import make_folds
 from labelfusion.data.table import Table, cell_text, table_from_frame
@@ -25,7 +26,9 @@ __all__ = [
     "SUFFIXES",
     "Finding",
     "Layout",
+    "RowsFile",
     "Table",
+    "TableFile",
     "cell_text",
     "dataset_from_arrays",
     "dataset_from_table",
@@ -35,6 +38,8 @@ __all__ = [
     "make_folds",
     "make_split",
     "normalised",
+    "open_rows",
+    "open_table",
     "read_rows",
     "read_table",
     "rows_from_table",

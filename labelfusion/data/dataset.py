@@ -64,7 +64,7 @@ def dataset_from_table(table: Table, config: DataConfig) -> Dataset:
     labelled &= np.array([bool(text) for text in texts], dtype=bool)
     targets[~labelled] = 0
     return Dataset(
-        ids=_ids(table, config.id_column),
+        ids=row_ids(table, config.id_column),
         texts=texts,
         targets=targets,
         labelled=labelled,
@@ -112,7 +112,7 @@ def dataset_from_arrays(
     labelled &= np.array([bool(cell) for cell in cells], dtype=bool)
     targets[~labelled] = 0
     return Dataset(
-        ids=_row_ids(numbers),
+        ids=_numbered_ids(numbers),
         texts=tuple(cells),
         targets=targets,
         labelled=labelled,
@@ -147,7 +147,7 @@ def rows_from_table(table: Table, config: DataConfig) -> Rows:
     """The texts of a table, with ids from its id column where it has one. Raises InputError."""
     id_column = config.id_column if config.id_column in table.columns else None
     texts = _texts(table, config.text_columns)
-    return Rows(ids=_ids(table, id_column).tolist(), texts=texts)
+    return Rows(ids=row_ids(table, id_column).tolist(), texts=texts)
 
 
 def _texts(table: Table, columns: Sequence[str]) -> tuple[str, ...]:
@@ -157,13 +157,15 @@ def _texts(table: Table, columns: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _row_ids(row_numbers: np.ndarray) -> np.ndarray:
+def _numbered_ids(row_numbers: np.ndarray) -> np.ndarray:
     return np.array([f"row-{row}" for row in row_numbers], dtype=np.str_)
 
 
-def _ids(table: Table, column: str | None) -> np.ndarray:
+def row_ids(table: Table, column: str | None) -> np.ndarray:
+    """(n,) str: an id column's cells, or ids by row number. Raises InputError for empty or repeated
+    ids."""
     if column is None:
-        return _row_ids(table.row_numbers)
+        return _numbered_ids(table.row_numbers)
     cells = table.cells(column, "id column")
     empty = [i for i, cell in enumerate(cells) if not cell.strip()]
     if empty:

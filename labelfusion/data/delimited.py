@@ -1,6 +1,7 @@
 """Delimited text: finds encoding and delimiter, and reads the cells with their row numbers.
 
 Knows CSV, TSV and their kin. Does not know other formats, columns' meaning or where bytes are from.
+Reads a file in passes and in parts, so that its size is no limit.
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+from collections.abc import Iterator
+from itertools import islice
 from typing import Literal
 
 import numpy as np
 
-from labelfusion.data.table import Table, list_rows, place, table_from_columns
+from labelfusion.data.source import Part, Source, first_undecodable
+from labelfusion.data.table import list_rows, place
 from labelfusion.errors import InputError
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
@@ -31,23 +35,21 @@ _SAMPLE_BYTES = 1 << 16
 _MIN_AGREEMENT = 0.5
 
 
-def detect_encoding(data: bytes, name: str) -> str:
-    """Encoding in which all of `data` can be read. Raises InputError if none is found.
+def detect_encoding(source: Source) -> str:
+    """Encoding in which all of `source` can be read. Raises InputError if none is found.
 
     A byte order mark decides; else UTF-8 if it fits; else UTF-16 by its zero bytes; else the most
     plausible single- or double-byte encoding around the first byte that is not UTF-8.
     """
+    head = source.head(_SAMPLE_BYTES)
     for mark, encoding in _BOMS:
-        if data.startswith(mark):
-            return _checked(data, encoding, name)
-    unmarked = unmarked_utf16(data)
+        if head.startswith(mark):
+            return _checked(source, encoding)
+    unmarked = unmarked_utf16(head)
     if unmarked:
-        return _checked(data, unmarked, name)
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return _checked(data, _legacy_encoding(data, error.start), name)
-    return "utf-8"
+        return _checked(source, unmarked)
+    start = first_undecodable(source, "utf-8")
+    return "utf-8" if start is None else _checked(source, _legacy_encoding(source, start))
 
 
 def unmarked_utf16(data: bytes) -> str | None:
@@ -61,10 +63,10 @@ def unmarked_utf16(data: bytes) -> str | None:
     return "utf-16-be" if even > 0.4 and odd < 0.1 else None
 
 
-def _legacy_encoding(data: bytes, start: int) -> str:
+def _legacy_encoding(source: Source, start: int) -> str:
     from charset_normalizer import from_bytes
 
-    sample = data[max(0, start - _SAMPLE_BYTES // 2) : start + _SAMPLE_BYTES // 2]
+    sample = source.window(max(0, start - _SAMPLE_BYTES // 2), start + _SAMPLE_BYTES // 2)
     # Text that repeats itself fails the library's usual limit, so a laxer one comes second.
     tries = (from_bytes(sample, cp_isolation=_LEGACY, threshold=limit) for limit in (0.2, 0.4))
     matches = next((list(found) for found in tries if len(found)), [])
@@ -72,41 +74,41 @@ def _legacy_encoding(data: bytes, start: int) -> str:
     # The Western code page is the usual one, so it wins where no other reads better.
     western = [m for m in matches if m.chaos <= least and "cp1252" in m.could_be_from_charset]
     best_name = "cp1252" if western or not matches else matches[0].encoding
-    if best_name == "cp1252" and any(byte in data for byte in b"\x81\x8d\x8f\x90\x9d"):
+    if best_name == "cp1252" and source.holds(b"\x81\x8d\x8f\x90\x9d"):
         return "latin-1"
     return best_name
 
 
-def _checked(data: bytes, encoding: str, name: str) -> str:
+def _checked(source: Source, encoding: str) -> str:
     try:
-        data.decode(encoding)
+        codecs.lookup(encoding)
     except LookupError:
         raise InputError(
             "The encoding is not known",
-            where=name,
+            where=source.name,
             expected="a name such as utf-8, cp1252 or utf-16",
             found=repr(encoding),
             remedy="Correct data.encoding, or leave it out to have it detected",
         ) from None
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+    start = first_undecodable(source, encoding)
+    if start is not None:
         raise InputError(
             f"The text is not {encoding}",
-            where=f"{name}, line {line}",
+            where=f"{source.name}, line {source.line_at(start)}",
             expected=f"text in {encoding}",
-            found=f"byte 0x{data[error.start]:02x} at offset {error.start}",
+            found=f"byte 0x{source.window(start, start + 1)[0]:02x} at offset {start}",
             remedy="Set data.encoding to the file's encoding, or save the file as UTF-8",
-        ) from None
+        )
     return encoding
 
 
-def resolve_encoding(data: bytes, encoding: str | None, name: str) -> str:
+def resolve_encoding(source: Source, encoding: str | None) -> str:
     """The given encoding if it fits, else the detected one. Raises InputError."""
     if encoding is None:
-        return detect_encoding(data, name)
+        return detect_encoding(source)
     # A mark at the start of UTF-8 is no part of the first column's name.
     is_utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8")
-    return _checked(data, "utf-8-sig" if is_utf8 else encoding, name)
+    return _checked(source, "utf-8-sig" if is_utf8 else encoding)
 
 
 def detect_delimiter(sample: str) -> str:
@@ -127,26 +129,103 @@ def detect_delimiter(sample: str) -> str:
     return best
 
 
-def read_delimited(data: bytes, name: str, encoding: str | None, delimiter: str | None) -> Table:
-    """Cells of delimited text. Raises InputError for ragged rows and broken quotes, with the row.
+class Delimited:
+    """Delimited text in parts (`labelfusion.data.source.RawTable`).
 
     In tab-separated files without quoted headers, quotes that do not close are taken as text.
+    Raises InputError for broken quotes and, once all parts have been read, for ragged rows.
     """
-    _allow_long_cells()
-    notes = {"encoding": resolve_encoding(data, encoding, name)}
-    if delimiter is None:
-        sample = data[: 4 * _SAMPLE_BYTES].decode(notes["encoding"], errors="ignore")
-        delimiter = detect_delimiter(sample)
-    delimiter = _delimiter_sign(delimiter, name)
-    notes["delimiter"] = DELIMITERS.get(delimiter, delimiter)
-    try:
-        records = _records(data, notes["encoding"], delimiter, csv.QUOTE_MINIMAL, name)
-    except InputError:
-        if delimiter != "\t" or data.lstrip(codecs.BOM_UTF8).startswith(b'"'):
-            raise
-        records = _records(data, notes["encoding"], delimiter, csv.QUOTE_NONE, name)
-        notes["quotes"] = "taken as part of the text, because they do not pair up"
-    return _table(records, delimiter, notes, name)
+
+    def __init__(self, source: Source, encoding: str | None, delimiter: str | None) -> None:
+        _allow_long_cells()
+        self.name, self._source = source.name, source
+        self._encoding = resolve_encoding(source, encoding)
+        self.notes = {"encoding": self._encoding}
+        if delimiter is None:
+            sample = source.head(4 * _SAMPLE_BYTES).decode(self._encoding, errors="ignore")
+            delimiter = detect_delimiter(sample)
+        self._delimiter = _delimiter_sign(delimiter, self.name)
+        self.notes["delimiter"] = DELIMITERS.get(self._delimiter, self._delimiter)
+        self._quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
+        if self._delimiter == "\t" and not self._quotes_pair_up():
+            self._quoting = csv.QUOTE_NONE
+            self.notes["quotes"] = "taken as part of the text, because they do not pair up"
+        self._above, self.header = self._find_header()
+
+    def parts(self, size: int | None) -> Iterator[Part]:
+        """The cells below the header, `size` records at a time."""
+        records, width = self._records(), len(self.header)
+        start = self._above + 2
+        bad: list[tuple[int, int]] = []
+        next(islice(records, self._above, self._above + 1), None)
+        while body := list(islice(records, size)):
+            rows = [_fitted(record, width) for record in body]
+            bad += [(start + i, len(row)) for i, row in enumerate(rows) if len(row) != width]
+            if not bad:
+                columns = [list(column) for column in zip(*rows, strict=True)]
+                yield Part(columns, np.arange(len(rows)) + start)
+            start += len(rows)
+        if bad:
+            raise self._ragged(bad)
+
+    def _quotes_pair_up(self) -> bool:
+        if self._source.head(64).lstrip(codecs.BOM_UTF8).startswith(b'"'):
+            return True
+        try:
+            for _ in self._records():
+                pass
+        except InputError:
+            return False
+        return True
+
+    def _find_header(self) -> tuple[int, list[str]]:
+        """How many records are above the header, and the header."""
+        for above, record in enumerate(self._records()):
+            if any(cell.strip() for cell in record):
+                return above, record
+        raise InputError(
+            "The file is empty",
+            where=self.name,
+            expected="a header and at least one row below it",
+            found="no cells",
+            remedy="Check that the right file was exported",
+        )
+
+    def _records(self) -> Iterator[list[str]]:
+        read = 0
+        with self._source.text(self._encoding, newline="") as lines:
+            reader = csv.reader(
+                lines, delimiter=self._delimiter, quoting=self._quoting, strict=True
+            )
+            try:
+                for record in reader:
+                    read += 1
+                    yield record
+            except csv.Error as error:
+                raise self._broken(error, read + 1) from None
+
+    def _broken(self, error: csv.Error, row: int) -> InputError:
+        unclosed = "unexpected end" in str(error)
+        return InputError(
+            "A quoted cell is not closed" if unclosed else "A quote stands inside a quoted cell",
+            where=place(self.name, row),
+            expected='cells in double quotes, a quote inside them doubled ("")',
+            found="no closing quote up to the end of the file" if unclosed else str(error),
+            remedy="Correct the quotes in this row, or export the file again as CSV",
+        )
+
+    def _ragged(self, bad: list[tuple[int, int]]) -> InputError:
+        label = DELIMITERS.get(self._delimiter, repr(self._delimiter))
+        numbers = [number for number, _ in bad]
+        return InputError(
+            "A row has another number of cells than the header"
+            if len(bad) == 1
+            else f"{len(bad)} rows have another number of cells than the header",
+            where=place(self.name, numbers[0]),
+            expected=f"{len(self.header)} cells separated by {label}",
+            found=f"{bad[0][1]} cells" + (f" (see {list_rows(numbers)})" if len(bad) > 1 else ""),
+            remedy=f"Put cells that contain a {label} or a line break in double quotes",
+        )
 
 
 def _delimiter_sign(delimiter: str, name: str) -> str:
@@ -165,46 +244,8 @@ def _delimiter_sign(delimiter: str, name: str) -> str:
 
 
 def _allow_long_cells() -> None:
-    # The csv module's limit (131,072 characters) is one for the whole process; it guards nothing
-    # here, where the file is in memory already.
+    # The csv module's limit (131,072 characters) is one for the whole process; texts are longer.
     csv.field_size_limit(2**31 - 1)
-
-
-def _records(
-    data: bytes, encoding: str, delimiter: str, quoting: Literal[0, 3], name: str
-) -> list[list[str]]:
-    lines = io.TextIOWrapper(io.BytesIO(data), encoding=encoding, newline="")
-    records: list[list[str]] = []
-    try:
-        records.extend(csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True))
-    except csv.Error as error:
-        unclosed = "unexpected end" in str(error)
-        raise InputError(
-            "A quoted cell is not closed" if unclosed else "A quote stands inside a quoted cell",
-            where=place(name, len(records) + 1),
-            expected='cells in double quotes, a quote inside them doubled ("")',
-            found="no closing quote up to the end of the file" if unclosed else str(error),
-            remedy="Correct the quotes in this row, or export the file again as CSV",
-        ) from None
-    return records
-
-
-def _table(records: list[list[str]], delimiter: str, notes: dict[str, str], name: str) -> Table:
-    first = next((i for i, record in enumerate(records) if any(c.strip() for c in record)), None)
-    if first is None:
-        raise InputError(
-            "The file is empty",
-            where=name,
-            expected="a header and at least one row below it",
-            found="no cells",
-            remedy="Check that the right file was exported",
-        )
-    header, body = records[first], records[first + 1 :]
-    numbers = np.arange(len(body)) + first + 2
-    rows = [_fitted(record, len(header)) for record in body]
-    _check_widths(rows, numbers, len(header), delimiter, name)
-    columns = [[row[i] for row in rows] for i in range(len(header))]
-    return table_from_columns(header, columns, numbers, notes, name)
 
 
 def _fitted(record: list[str], width: int) -> list[str]:
@@ -214,22 +255,3 @@ def _fitted(record: list[str], width: int) -> list[str]:
     if not any(cell.strip() for cell in record):
         return [""] * width
     return record if any(record[width:]) else record[:width]
-
-
-def _check_widths(
-    rows: list[list[str]], numbers: np.ndarray, width: int, delimiter: str, name: str
-) -> None:
-    bad = [i for i, row in enumerate(rows) if len(row) != width]
-    if not bad:
-        return
-    label = DELIMITERS.get(delimiter, repr(delimiter))
-    raise InputError(
-        "A row has another number of cells than the header"
-        if len(bad) == 1
-        else f"{len(bad)} rows have another number of cells than the header",
-        where=place(name, int(numbers[bad[0]])),
-        expected=f"{width} cells separated by {label}",
-        found=f"{len(rows[bad[0]])} cells"
-        + (f" (see {list_rows(numbers[bad])})" if len(bad) > 1 else ""),
-        remedy=f"Put cells that contain a {label} or a line break in double quotes",
-    )

@@ -143,6 +143,48 @@ def check_header(header: Sequence[str], name: str, row: int | None = 1) -> list[
     return names
 
 
+class Outline:
+    """What must be known of all rows before some of them become a Table: which are blank, and
+    which unnamed columns are empty. `rows` counts those that are not blank."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.rows, self.blank = name, 0, 0
+        self._used: list[bool] = []
+
+    def add(self, columns: Sequence[Sequence[str]]) -> np.ndarray:
+        """Take note of some rows, a list of cells a column; returns which are not blank."""
+        self._used += [False] * (len(columns) - len(self._used))
+        for i, column in enumerate(columns):
+            self._used[i] = self._used[i] or any(cell.strip() for cell in column)
+        rows = zip(*columns, strict=True)
+        filled = np.array([any(cell.strip() for cell in row) for row in rows], dtype=bool)
+        self.rows += int(filled.sum())
+        self.blank += int((~filled).sum())
+        return filled
+
+    def columns(self, header: Sequence[str]) -> dict[int, str]:
+        """Position and name of each column that is kept.
+
+        Raises InputError for repeated names, and when every row is blank.
+        """
+        names = check_header(header, self.name)
+        used = self._used + [False] * (len(header) - len(self._used))
+        if not self.rows:
+            raise InputError(
+                "There are no rows",
+                where=self.name,
+                expected="a header and at least one row below it",
+                found="a header only" if names else "nothing",
+                remedy="Check that the right file or sheet was exported",
+            )
+        return {i: names[i] for i, cell in enumerate(header) if cell.strip() or used[i]}
+
+    def notes(self, notes: Mapping[str, str]) -> dict[str, str]:
+        """`notes` with what was dropped."""
+        skipped = {"blank rows": f"{self.blank} blank rows were skipped"} if self.blank else {}
+        return dict(notes) | skipped
+
+
 def table_from_columns(
     header: Sequence[str],
     columns: Sequence[Sequence[str]],
@@ -154,24 +196,24 @@ def table_from_columns(
 
     Raises InputError for repeated column names and when no row is left.
     """
-    kept = [
-        i for i, cell in enumerate(header) if cell.strip() or any(c.strip() for c in columns[i])
-    ]
-    names = check_header(header, name)
-    frame = text_frame({names[i]: columns[i] for i in kept})
-    filled = np.array([any(cell.strip() for cell in row) for row in zip(*columns, strict=True)])
-    if not filled.any():
-        raise InputError(
-            "There are no rows",
-            where=name,
-            expected="a header and at least one row below it",
-            found="a header only" if names else "nothing",
-            remedy="Check that the right file or sheet was exported",
-        )
-    notes = dict(notes)
-    if not filled.all():
-        notes["blank rows"] = f"{int((~filled).sum())} blank rows were skipped"
-    frame = frame.loc[filled].reset_index(drop=True)
+    outline = Outline(name)
+    filled = outline.add(columns)
+    kept = outline.columns(header)
+    return cut_table(kept, columns, row_numbers, filled, outline.notes(notes), name)
+
+
+def cut_table(
+    kept: Mapping[int, str],
+    columns: Sequence[Sequence[str]],
+    row_numbers: np.ndarray,
+    filled: np.ndarray,
+    notes: Mapping[str, str],
+    name: str,
+) -> Table:
+    """The columns `kept` (by position) of the rows that are `filled`."""
+    nothing = [""] * len(row_numbers)
+    cells = {kept[i]: columns[i] if i < len(columns) else nothing for i in kept}
+    frame = text_frame(cells).loc[filled].reset_index(drop=True)
     return Table(frame, row_numbers[filled].astype(np.int64), notes, name)
 
 
