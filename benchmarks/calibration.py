@@ -35,7 +35,7 @@ def main() -> None:
     """Print one Markdown row per source and number of labels."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_data_option(parser)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=20)
     args = parser.parse_args()
     scored = pd.read_csv(require(args.data / "ag_news_1600.csv"))
     draws: dict[str, Callable[[int, int], Drawn]] = {
