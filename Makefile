@@ -42,5 +42,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP_INSTALL) --compile -e '.[$(EXTRAS),dev]'
+	$(PIP_INSTALL) --compile -e '.[$(EXTRAS),ray,dev]'
 	touch $@ $(VENV)/.installed

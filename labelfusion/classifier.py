@@ -23,7 +23,7 @@ from labelfusion.fusion.inputs import check_shape
 from labelfusion.fusion.model import FusionModel
 from labelfusion.fusion.routing import Override, RoutingPolicy, always, overridden
 from labelfusion.llm import ScoringContext, score_rows
-from labelfusion.shift import Drift, Reference, Unlike, find_unlike, measure_drift, written
+from labelfusion.shift import Reference, Tally, Unlike, find_unlike, tally, written
 from labelfusion.types import LabelSpace, OnEvent, Prediction, Rows, Signal, ignore_event
 
 FORMAT = 1
@@ -112,13 +112,15 @@ class FusedClassifier:
         prediction: Prediction,
         *,
         selected: bool = False,
+        share: float = 1.0,
         on_event: OnEvent = ignore_event,
-    ) -> tuple[Unlike, Drift] | None:
-        """How unlike the training texts n texts are, one by one and as a whole.
+    ) -> tuple[Unlike, Tally] | None:
+        """How unlike the training texts n texts are, one by one, and counted for the whole file.
 
         Args:
             signals, prediction: of these rows.
             selected: the texts that LLM sources were asked about were picked for being doubtful.
+            share: of the texts whose distances are kept for the whole file's comparison.
 
         None for a model saved without a reference. Texts that have been encoded are not encoded
         again.
@@ -134,7 +136,7 @@ class FusedClassifier:
             signals=signals,
             selected=selected,
         )
-        return unlike, measure_drift(self.reference, unlike, features, prediction)
+        return unlike, tally(self.reference, unlike, features, prediction, share)
 
     def _fused(
         self, n: int, signals: Mapping[str, Signal], contributions: bool = False

@@ -36,6 +36,10 @@ class LabelFusionError(Exception):
         self.found, self.remedy = found, remedy
         super().__init__(self._sentence())
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Constructors differ; a copy for another process is made without them.
+        return _restored, (type(self), self.args, vars(self))
+
     def _sentence(self) -> str:
         parts = [f"{self.where}: {self.problem}" if self.where else self.problem]
         if self.expected:
@@ -45,6 +49,15 @@ class LabelFusionError(Exception):
         if self.remedy:
             parts.append(f"Remedy: {self.remedy}")
         return " ".join(part if part.endswith((".", "!", "?")) else part + "." for part in parts)
+
+
+def _restored(
+    kind: type[LabelFusionError], args: tuple[str, ...], values: dict[str, object]
+) -> LabelFusionError:
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(values)
+    return error
 
 
 class InputError(LabelFusionError, ValueError):

@@ -142,28 +142,24 @@ def label_in_folder(
 
 
 def _label(folder: PredictionFolder, workspace: Workspace, on_event: OnEvent) -> None:
-    from labelfusion.predict_file import label_rows, result_table, write_table
+    from labelfusion.predict_file import Wishes
+    from labelfusion.scale import Manner, predict
 
     request = folder.read_request()
     on_event(Event("check", "start", "Loading the model"))
     run = ResultsManager(workspace).open(request.run)
     costs = run.config.costs.model_copy(deep=True)
     costs.budget.run_usd = request.budget_usd
-    labelled = label_rows(
+    labelled = predict(
         run,
         folder.input,
-        routing=request.routing,
-        contributions=request.contributions,
-        workspace=workspace,
-        on_event=on_event,
-        ledger_name=folder.id,
+        folder.result,
+        Wishes(request.routing, contributions=request.contributions),
+        # A result without a summary is one whose job was stopped in between.
+        Manner(workspace=workspace, on_event=on_event, force=True),
+        ledger=folder.id,
         costs=costs,
     )
-    on_event(Event("save", "start", "Writing the result"))
-    write_table(folder.result, result_table(labelled))
-    sources = labelled.prediction.sources
-    present = labelled.prediction.present.sum(axis=0).tolist()
-    drift = labelled.drift.to_dict() if labelled.drift else None
-    summary = {"rows": len(labelled.rows), "drift": drift}
-    write_json(folder.summary, summary | {"present": dict(zip(sources, present, strict=True))})
-    on_event(Event("save", "done", f"{len(labelled.rows)} rows are labelled"))
+    found = labelled.to_dict()
+    write_json(folder.summary, {name: found[name] for name in ("rows", "present", "drift")})
+    on_event(Event("save", "done", f"{found['rows']} rows are labelled"))

@@ -16,7 +16,7 @@ from labelfusion.config import LLMConfig, RunConfig
 from labelfusion.errors import ConfigError, InputError
 from labelfusion.estimator import AutoFusionClassifier
 from labelfusion.pipeline import signals
-from labelfusion.predict_file import label_rows, result_table
+from labelfusion.predict_file import Wishes, label_rows, result_table
 from labelfusion.runs import ResultsManager
 from labelfusion.types import Event, LabelSpace, Rows
 from labelfusion.ui.progress import stages
@@ -71,7 +71,7 @@ def test_run_by_yaml_has_a_joint_source_and_predicts_with_it(space, joint_run, t
         table.loc[test, columns].to_numpy(), stored.loc[test, columns].to_numpy(), atol=1e-5
     )
     assert (table["joint_present"] == table["llm_present"]).all()
-    unasked = result_table(label_rows(run, tmp_path / "data.csv", routing="never", workspace=place))
+    unasked = result_table(label_rows(run, tmp_path / "data.csv", Wishes("never"), workspace=place))
     assert not unasked["joint_present"].any()
     assert unasked["ml_present"].all()
 

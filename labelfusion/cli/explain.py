@@ -31,7 +31,13 @@ def explain(
 ) -> None:
     """Say of every text in FILE which source moved which label by how much, in log-odds."""
     from labelfusion.explain import explanations, global_contributions
-    from labelfusion.predict_file import check_output, explained_table, label_rows, write_table
+    from labelfusion.predict_file import (
+        Wishes,
+        check_output,
+        explained_table,
+        label_rows,
+        write_table,
+    )
     from labelfusion.runs import ResultsManager
     from labelfusion.workspace import Workspace
 
@@ -42,7 +48,7 @@ def explain(
     progress = Progress()
     try:
         labelled = label_rows(
-            found, file, scores=scores, routing=routing, workspace=space, on_event=progress
+            found, file, Wishes(routing, scores), workspace=space, on_event=progress
         )
     finally:
         progress.close()

@@ -3,19 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from labelfusion.cli.output import Progress
+from labelfusion.cli.output import Progress, print_json
 from labelfusion.cli.runs import RunArgument
-from labelfusion.cli.train import ForceOption, WorkspaceOption
+from labelfusion.cli.train import ForceOption, JsonOption, WorkspaceOption
+
+if TYPE_CHECKING:
+    from labelfusion.scale.stream import Engine
+
+CHUNK_ROWS = 10_000
+FileArgument = Annotated[
+    str, typer.Argument(metavar="FILE", help="A path, or an address such as s3://bucket/key.")
+]
+OutOption = Annotated[
+    str, typer.Option(help="Where to write: .csv, .tsv, .jsonl or .parquet; or such an address.")
+]
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Begin anew instead of going on where this was stopped.")
+]
+ExcelOption = Annotated[
+    bool,
+    typer.Option("--excel-safe", help="CSV and TSV: no cell that a spreadsheet runs as a formula."),
+]
+ChunkOption = Annotated[
+    int, typer.Option(min=1, help="Rows that are held in memory, and kept, at a time.")
+]
+EngineOption = Annotated[
+    Literal["local", "ray"], typer.Option(help="Where the work is done; ray needs the extra ray.")
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help="Of a Ray cluster, e.g. auto on one of its machines; else one is started."),
+]
+WorkersOption = Annotated[int, typer.Option(min=1, help="Ray: how many hold the model.")]
+GpusOption = Annotated[float, typer.Option(min=0, help="Ray: GPUs that each worker takes.")]
 
 
 def predict(
     run: RunArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Texts to label.")],
-    out: Annotated[Path, typer.Option(help="Where to write: .csv, .tsv, .jsonl or .parquet.")],
+    file: FileArgument,
+    out: OutOption,
     routing: Annotated[
         Literal["saved", "always", "never"],
         typer.Option(
@@ -29,43 +59,71 @@ def predict(
     contributions: Annotated[
         bool, typer.Option("--contributions", help="Add contribution_<source>_<label>.")
     ] = False,
+    fresh: FreshOption = False,
+    excel_safe: ExcelOption = False,
+    chunk_rows: ChunkOption = CHUNK_ROWS,
     force: ForceOption = False,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = 2,
+    gpus: GpusOption = 0.0,
     workspace: WorkspaceOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """Label the rows of FILE with the model of RUN."""
+    """Label the rows of FILE with the model of RUN.
+
+    What is finished before an interruption is kept: the same command goes on from there.
+    """
     from labelfusion.evaluation.words import NO_REFERENCE
-    from labelfusion.predict_file import check_output, label_rows, result_table, write_table
+    from labelfusion.predict_file import Wishes
     from labelfusion.runs import ResultsManager
+    from labelfusion.scale import Manner
+    from labelfusion.scale import predict as label_rows
+    from labelfusion.scale.outputs import Target
     from labelfusion.workspace import Workspace
 
     if no_llm and routing == "always":
         raise typer.BadParameter("--no-llm and --routing always exclude each other")
     if (no_llm or routing == "never") and scores is not None:
         raise typer.BadParameter("--scores has no use where no LLM is asked")
-    check_output(out, force=force)
     space = Workspace.at(workspace)
+    Target.of(out, space).check(force=force)
     found = ResultsManager(space).open(run)
+    wishes = Wishes("never" if no_llm else routing, scores, contributions)
     progress = Progress()
+    manner = Manner(
+        workspace=space,
+        engine=chosen_engine(engine, address, workers, gpus),
+        chunk_rows=chunk_rows,
+        fresh=fresh,
+        force=force,
+        excel_safe=excel_safe,
+        on_event=progress,
+    )
     try:
-        labelled = label_rows(
-            found,
-            file,
-            scores=scores,
-            routing="never" if no_llm else routing,
-            contributions=contributions,
-            workspace=space,
-            on_event=progress,
-        )
+        labelled = label_rows(found, file, out, wishes, manner)
     finally:
         progress.close()
-    write_table(out, result_table(labelled))
-    rows = len(labelled.rows)
+    if json:
+        print_json({"run": found.id, "out": out} | labelled.to_dict())
+    rows = labelled.outcome.rows
     typer.echo(f"{rows} rows written to {out}", err=True)
-    for name, present in zip(
-        labelled.prediction.sources, labelled.prediction.present.T, strict=True
-    ):
-        typer.echo(f"{name}: present on {present.sum()} of {rows} rows", err=True)
+    for name, present in labelled.outcome.present.items():
+        typer.echo(f"{name}: present on {present} of {rows} rows", err=True)
     typer.echo(labelled.drift.sentence if labelled.drift else NO_REFERENCE, err=True)
+
+
+def chosen_engine(engine: str, address: str | None, workers: int, gpus: float = 0.0) -> Engine:
+    """The engine that the options name."""
+    from labelfusion.scale.stream import local_engine
+
+    if engine == "local":
+        if address is not None:
+            raise typer.BadParameter("--address is for --engine ray")
+        return local_engine
+    from labelfusion.scale.ray_engine import RayEngine
+
+    return RayEngine(address, workers, gpus)
 
 
 def label_file(

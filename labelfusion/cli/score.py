@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from labelfusion.cli.output import Progress, print_json
+from labelfusion.cli.predict import (
+    CHUNK_ROWS,
+    AddressOption,
+    ChunkOption,
+    EngineOption,
+    ExcelOption,
+    FileArgument,
+    FreshOption,
+    OutOption,
+    WorkersOption,
+    chosen_engine,
+)
 from labelfusion.cli.train import (
     ConfigOption,
     ForceOption,
@@ -18,58 +29,72 @@ from labelfusion.cli.train import (
 )
 
 if TYPE_CHECKING:
-    from labelfusion.score_file import ScoredFile
+    from labelfusion.scale import Scored
 
 
 def score(
     config: ConfigOption,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Texts to score.")],
-    out: Annotated[Path, typer.Option(help="Where to write: .csv, .tsv, .jsonl or .parquet.")],
+    file: FileArgument,
+    out: OutOption,
     set_: SetOption = None,
+    fresh: FreshOption = False,
+    excel_safe: ExcelOption = False,
+    chunk_rows: ChunkOption = CHUNK_ROWS,
     force: ForceOption = False,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = 2,
     workspace: WorkspaceOption = None,
     json: JsonOption = False,
 ) -> None:
     """Ask the config's LLMs about the rows of FILE; OUT can be used as recorded scores.
 
-    What was paid before an interruption is in the cache: the same command goes on from there.
+    What was paid before an interruption is kept: the same command goes on from there.
     """
-    from labelfusion.predict_file import check_output, write_table
-    from labelfusion.score_file import score_file
+    from labelfusion.scale import Manner
+    from labelfusion.scale import score as score_rows
     from labelfusion.workspace import Workspace
 
-    check_output(out, force=force)
     progress = Progress()
+    manner = Manner(
+        workspace=Workspace.at(workspace),
+        engine=chosen_engine(engine, address, workers),
+        chunk_rows=chunk_rows,
+        fresh=fresh,
+        force=force,
+        excel_safe=excel_safe,
+        on_event=progress,
+    )
     try:
-        found = score_file(
-            load_config(config, set_), file, Workspace.at(workspace), on_event=progress
-        )
+        found = score_rows(load_config(config, set_), file, out, manner)
     finally:
         progress.close()
-    write_table(out, found.frame)
     if json:
         _print_json(found, out)
     else:
         _print(found, out)
 
 
-def _print_json(found: ScoredFile, out: Path) -> None:
+def _print_json(found: Scored, out: str) -> None:
     from labelfusion.costs import to_json
 
+    outcome = found.outcome
     sources = {
-        name: {"present": int(s.present.sum()), "kind": s.kind, "origin": s.origin}
-        for name, s in found.signals.items()
+        name: {"present": present} | outcome.about[name]
+        for name, present in outcome.present.items()
     }
-    values = {"out": out, "rows": len(found.frame), "sources": sources, "run": found.run}
+    values = {"out": out, "rows": outcome.rows, "sources": sources, "run": outcome.ledger}
     print_json(values | {"cost": to_json(found.cost)})
 
 
-def _print(found: ScoredFile, out: Path) -> None:
+def _print(found: Scored, out: str) -> None:
     from labelfusion.costs import format_usd
 
-    for name, signal in found.signals.items():
-        typer.echo(f"{name}: {signal.present.sum()} of {len(signal)} rows have {signal.kind}")
+    outcome = found.outcome
+    for name, present in outcome.present.items():
+        kind = outcome.about[name]["kind"]
+        typer.echo(f"{name}: {present} of {outcome.rows} rows have {kind}")
     cost = found.cost
     spent = format_usd(None if cost.unpriced else cost.usd)
     typer.echo(f"{cost.requests} requests, {cost.cached_texts} texts from the cache, {spent}")
-    typer.echo(f"{len(found.frame)} rows written to {out}")
+    typer.echo(f"{outcome.rows} rows written to {out}")

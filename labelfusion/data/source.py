@@ -9,7 +9,7 @@ import codecs
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol, cast
+from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -125,13 +125,13 @@ def is_address(place: str | Path | bytes) -> bool:
     return isinstance(place, str) and "://" in place
 
 
-def _open_address(address: str) -> BinaryIO:
+def file_system(address: str) -> tuple[Any, str]:
+    """pyarrow's file system of an address, and the path in it. Raises InputError."""
     import pyarrow as pa
     from pyarrow.fs import FileSystem
 
     try:
-        system, path = FileSystem.from_uri(address)
-        return cast(BinaryIO, io.BufferedReader(system.open_input_file(path), _BLOCK))
+        return FileSystem.from_uri(address)
     except (pa.ArrowException, ValueError) as error:
         raise InputError(
             "The address cannot be opened",
@@ -140,6 +140,11 @@ def _open_address(address: str) -> BinaryIO:
             found=str(error).splitlines()[0],
             remedy="Correct the address; credentials come from the environment",
         ) from None
+
+
+def _open_address(address: str) -> BinaryIO:
+    system, path = file_system(address)
+    return cast(BinaryIO, io.BufferedReader(system.open_input_file(path), _BLOCK))
 
 
 def first_undecodable(source: Source, encoding: str) -> int | None:

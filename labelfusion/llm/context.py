@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from labelfusion.llm.cancellation import Cancellation
     from labelfusion.llm.examples import TrainingTexts
     from labelfusion.llm.providers.base import Prompt, Reply
+    from labelfusion.llm.rate import Pace
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class ScoringContext:
         id_columns: names under which a file of recorded scores may hold the ids.
         text_columns: names under which it may hold the texts.
         must_match: whether a file of recorded scores that holds none of the rows is an error.
+        paces: gives a source its rate; without it, each scoring finds out its own.
         batches: folder for the records of batches that are under way; without one a batch that was
             handed in is lost with the process.
         cancellation: lets another thread end the scoring, which then raises
@@ -48,5 +50,6 @@ class ScoringContext:
     id_columns: Sequence[str] = ("id",)
     text_columns: Sequence[str] = ("text",)
     must_match: bool = True
+    paces: Callable[[str], Pace] | None = None
     batches: Path | None = None
     cancellation: Cancellation | None = None

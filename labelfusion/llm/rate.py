@@ -9,8 +9,10 @@ provider that is down. Neither knows what is asked.
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from labelfusion.errors import ProviderError
 from labelfusion.llm.providers.base import RateLimits
@@ -25,6 +27,26 @@ _ENOUGH = 10
 _PAUSE_WITHOUT_ADVICE = 1.0
 # Advice is rounded, and a request that comes a moment early is refused again.
 _CUSHION_S = 0.03
+
+
+class Pace(Protocol):
+    """What a sender needs of a rate; requests of other processes may share it."""
+
+    async def turn(self) -> float:
+        """Wait until the next request may be sent; returns the time it was let through."""
+        ...
+
+    def accepted(self, limits: RateLimits | None) -> None:
+        """A reply came, with what it says of the limit."""
+        ...
+
+    def refused(self, sent_at: float, retry_after_s: float | None) -> None:
+        """The provider said "too many requests" to one let through at `sent_at`."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """The provider asks to be left alone."""
+        ...
 
 
 class RateControl:
@@ -102,6 +124,23 @@ class RateControl:
 
     def _slow_to(self, rate: float) -> None:
         self._rate = self._base = max(_SLOWEST, min(rate, self._rate))
+
+    def again(self) -> RateControl:
+        """The same rate for another event loop, to which a lock cannot be taken along."""
+        known = copy.copy(self)
+        known._turn = asyncio.Lock()
+        return known
+
+
+class KeptPaces:
+    """A rate per source that outlives one scoring: what was learnt of a provider holds on."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, RateControl] = {}
+
+    def __call__(self, source: str) -> Pace:
+        self._known[source] = self._known.get(source, RateControl()).again()
+        return self._known[source]
 
 
 class Breaker:

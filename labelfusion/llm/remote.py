@@ -55,7 +55,8 @@ async def score_async(
     plan = make_plan(entry, model, rows, space, context)
     provider = make_provider(entry, key)
     try:
-        sender = Sender(entry, provider, model, key=key, meter=context.meter)
+        pace = context.paces(entry.name) if context.paces else None
+        sender = Sender(entry, provider, model, key=key, meter=context.meter, pace=pace)
         batches = make_batches(provider) if entry.batch else None
         if batches is not None:
             return await BatchScorer(plan, sender, batches, model, on_event, context).run()

@@ -24,7 +24,7 @@ from labelfusion.llm.providers.base import (
     Provider,
     Reply,
 )
-from labelfusion.llm.rate import Breaker, RateControl
+from labelfusion.llm.rate import Breaker, Pace, RateControl
 
 if TYPE_CHECKING:
     from labelfusion.costs import Meter, Reservation
@@ -53,12 +53,13 @@ class Sender:
         key: str | None = None,
         meter: Meter | None = None,
         breaker: Breaker | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._entry, self._provider, self._model = entry, provider, model
         self._key, self._meter = key, meter
         self._capabilities = Capabilities(provider.features)
         self._breaker = breaker or Breaker(threshold=max(10, 2 * entry.concurrency))
-        self.rate = RateControl()
+        self.rate: Pace = pace or RateControl()
         self.tokens = TokenCounter(entry.provider, model)
 
     async def send(self, ask: Ask, n_texts: int, read: ReadReply) -> None:

@@ -38,6 +38,7 @@ def scoring_session(
         return
     from labelfusion.cache import open_cache
     from labelfusion.costs import open_meter
+    from labelfusion.llm.rate import KeptPaces
 
     cache = open_cache(config.cache, workspace.cache)
     try:
@@ -46,6 +47,7 @@ def scoring_session(
             meter=open_meter(workspace.root, run, config.costs),
             stop_when_spent=config.costs.budget.when_spent == "stop",
             run=run,
+            paces=KeptPaces(),
             batches=workspace.cache / "batches",
         )
     finally:

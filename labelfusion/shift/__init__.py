@@ -8,7 +8,7 @@
 Knows encoders, signals and the fusion model. Does not know run folders, files of texts or pages.
 """
 
-from labelfusion.shift.drift import Drift, LabelShare, measure_drift
+from labelfusion.shift.drift import Drift, LabelShare, Tally, drift_of, measure_drift, tally
 from labelfusion.shift.features import written
 from labelfusion.shift.reference import Reference, make_reference
 from labelfusion.shift.unlike import ALPHA, Unlike, find_unlike, nearest_training
@@ -18,10 +18,13 @@ __all__ = [
     "Drift",
     "LabelShare",
     "Reference",
+    "Tally",
     "Unlike",
+    "drift_of",
     "find_unlike",
     "make_reference",
     "measure_drift",
     "nearest_training",
+    "tally",
     "written",
 ]

@@ -2,11 +2,13 @@
 
 Four questions: are more texts unlike than chance explains; do distances differ as a whole; is the
 model less sure; are labels given at other rates. Answers in figures, and in a sentence that says
-what to do. Knows no text.
+what to do. Knows no text. A file that is read in chunks is compared chunk by chunk: a `Tally` holds
+what adds up.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -15,7 +17,7 @@ import numpy as np
 from labelfusion.evaluation.intervals import wilson_interval
 from labelfusion.shift.features import cosine_distances
 from labelfusion.shift.reference import NEIGHBOURS, Reference, certainty
-from labelfusion.shift.unlike import Unlike
+from labelfusion.shift.unlike import ALPHA, Unlike
 from labelfusion.types import Prediction
 
 CONFIDENCE = 0.95
@@ -76,36 +78,109 @@ class Drift:
         return asdict(self)
 
 
-def measure_drift(
-    reference: Reference, unlike: Unlike, features: Any, prediction: Prediction
-) -> Drift:
-    """Compare a file with the training texts.
+@dataclass(frozen=True)
+class Tally:
+    """What one part of a file says; the tallies of all parts add up to the file's.
+
+    Attributes:
+        texts, flagged: how many, and how many are unlike the training texts.
+        strangeness: (s,) mean distances to one half of the training texts, of a random share of
+            the texts that are not empty.
+        complete: how many predictions used every source.
+        certain, certain_squared: sums of the certainty of these, and of its square.
+        decided: (k,) on how many of these each label is decided.
+    """
+
+    texts: int
+    flagged: int
+    strangeness: np.ndarray
+    complete: int
+    certain: float
+    certain_squared: float
+    decided: np.ndarray
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.texts + other.texts,
+            self.flagged + other.flagged,
+            np.concatenate([self.strangeness, other.strangeness]),
+            self.complete + other.complete,
+            self.certain + other.certain,
+            self.certain_squared + other.certain_squared,
+            self.decided + other.decided,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        arrays = {"strangeness": self.strangeness.tolist(), "decided": self.decided.tolist()}
+        return vars(self) | arrays
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Tally:
+        """Inverse of `to_dict`."""
+        arrays: dict[str, Any] = {
+            "strangeness": np.asarray(values["strangeness"], dtype=float),
+            "decided": np.asarray(values["decided"], dtype=int),
+        }
+        return cls(**dict(values) | arrays)
+
+
+def tally(
+    reference: Reference,
+    unlike: Unlike,
+    features: Any,
+    prediction: Prediction,
+    share: float = 1.0,
+) -> Tally:
+    """Count what `drift_of` needs.
 
     Args:
-        unlike: its texts one by one.
-        features: (n', d) vectors of its texts that are not empty (`Reference.features`).
-        prediction: of all its texts.
+        unlike: the texts one by one.
+        features: (n', d) vectors of those that are not empty (`Reference.features`).
+        prediction: of all of them.
+        share: of the texts whose distances are kept, 0..1; a sample bounds what a large file takes.
     """
-    n, flagged = len(unlike), int(unlike.flagged.sum())
+    rows = prediction.present.all(axis=1)
+    certain = certainty(prediction)[rows]
+    kept = np.random.default_rng(0).random(features.shape[0]) < share
+    return Tally(
+        len(unlike),
+        int(unlike.flagged.sum()),
+        _strangeness(features[np.flatnonzero(kept)], _halves(reference)[0]),
+        int(rows.sum()),
+        float(certain.sum()),
+        float((certain**2).sum()),
+        prediction.decisions[rows].sum(axis=0).astype(int),
+    )
+
+
+def drift_of(reference: Reference, found: Tally, labels: Sequence[str]) -> Drift:
+    """Compare a file with the training texts, by its tally. `labels` names the k labels."""
+    n, flagged = found.texts, found.flagged
     low, high = wilson_interval(np.array([flagged]), np.array([max(n, 1)]), CONFIDENCE)
-    distance_p = _distance_p(reference, features)
-    expected_high = _expected_high(n, len(reference), unlike.alpha)
-    certain = _confidence(reference, prediction)
     drift = Drift(
         n,
         flagged,
         flagged / max(n, 1),
         (float(low[0]), float(high[0])),
-        unlike.alpha,
-        expected_high,
-        distance_p,
-        *certain,
-        _label_share(reference, prediction),
+        ALPHA,
+        _expected_high(n, len(reference), ALPHA),
+        _distance_p(reference, found.strangeness),
+        *_confidence(reference, found),
+        _label_share(reference, found, labels),
         "too few",
     )
     verdict = _verdict(drift)
     told = Drift(**{**vars(drift), "verdict": verdict})
     return Drift(**{**vars(told), "sentence": _sentence(told)})
+
+
+def measure_drift(
+    reference: Reference, unlike: Unlike, features: Any, prediction: Prediction
+) -> Drift:
+    """`drift_of` a file that is one part; arguments as of `tally`."""
+    found = tally(reference, unlike, features, prediction)
+    return drift_of(reference, found, prediction.space.names)
 
 
 def _expected_high(n: int, m: int, alpha: float) -> float:
@@ -122,62 +197,66 @@ def _expected_high(n: int, m: int, alpha: float) -> float:
     return float(betabinom.ppf((1 + CONFIDENCE) / 2, n, ranks, m + 1 - ranks)) / n
 
 
-def _distance_p(reference: Reference, features: Any) -> float | None:
+def _distance_p(reference: Reference, mine: np.ndarray) -> float | None:
     """Of a two-sample test that is exact: new texts and one half of the training texts are each
     measured against the other half, which belongs to neither."""
     from scipy.stats import ks_2samp
 
-    half = len(reference) // 2
-    if min(features.shape[0], half) < MIN_TEXTS:
+    if min(len(mine), len(reference) // 2) < MIN_TEXTS:
         return None
-    order = np.random.default_rng(0).permutation(len(reference))
-    base, held = reference.vectors[order[:half]], reference.vectors[order[half:]]
-    mine, theirs = (_strangeness(vectors, base) for vectors in (features, held))
+    base, held = _halves(reference)
+    theirs = _strangeness(held, base)
     return float(getattr(ks_2samp(mine, theirs), "pvalue"))  # noqa: B009 - its type is not told
+
+
+def _halves(reference: Reference) -> tuple[Any, Any]:
+    half = len(reference) // 2
+    order = np.random.default_rng(0).permutation(len(reference))
+    return reference.vectors[order[:half]], reference.vectors[order[half:]]
 
 
 def _strangeness(vectors: Any, base: Any) -> np.ndarray:
     k = min(NEIGHBOURS, base.shape[0])
+    if not k or not vectors.shape[0]:
+        return np.zeros(0)
     chunks = (vectors[i : i + 512] for i in range(0, vectors.shape[0], 512))
     nearest = [np.partition(cosine_distances(c, base), k - 1, axis=1)[:, :k] for c in chunks]
     return np.concatenate(nearest).mean(axis=1)
 
 
-def _comparable(reference: Reference, prediction: Prediction) -> np.ndarray:
-    """(n,) rows whose prediction used every source, if that is nearly all of them; else none."""
-    complete = np.asarray(prediction.present.all(axis=1))
-    enough = len(complete) >= MIN_TEXTS and complete.mean() >= COMPARABLE_SHARE
-    return np.asarray(complete & enough & (len(reference.confidence) >= MIN_TEXTS))
+def _comparable(reference: Reference, found: Tally) -> bool:
+    """Whether nearly all predictions used every source, as the reference's did."""
+    enough = found.texts >= MIN_TEXTS and found.complete >= COMPARABLE_SHARE * found.texts
+    return enough and len(reference.confidence) >= MIN_TEXTS
 
 
 def _confidence(
-    reference: Reference, prediction: Prediction
+    reference: Reference, found: Tally
 ) -> tuple[float | None, float | None, tuple[float, float] | None]:
-    rows = _comparable(reference, prediction)
-    if not rows.any():
+    if not _comparable(reference, found):
         return None, None, None
-    new, old = certainty(prediction)[rows], reference.confidence
-    difference = new.mean() - old.mean()
-    error = 1.96 * np.sqrt(new.var(ddof=1) / len(new) + old.var(ddof=1) / len(old))
+    n, old = found.complete, reference.confidence
+    mean = found.certain / n
+    variance = max(found.certain_squared - n * mean**2, 0.0) / (n - 1)
+    difference = mean - old.mean()
+    error = 1.96 * np.sqrt(variance / n + old.var(ddof=1) / len(old))
     interval = (float(difference - error), float(difference + error))
-    return float(new.mean()), float(old.mean()), interval
+    return mean, float(old.mean()), interval
 
 
-def _label_share(reference: Reference, prediction: Prediction) -> LabelShare | None:
+def _label_share(reference: Reference, found: Tally, labels: Sequence[str]) -> LabelShare | None:
     from scipy.stats import fisher_exact
 
-    rows = _comparable(reference, prediction)
-    if not rows.any():
+    if not _comparable(reference, found):
         return None
-    n, q = int(rows.sum()), len(reference.confidence)
-    given, before = prediction.decisions[rows].sum(axis=0), reference.decided
+    n, q = found.complete, len(reference.confidence)
+    given, before = found.decided, reference.decided
     tests = [
         float(getattr(fisher_exact([[g, n - g], [b, q - b]]), "pvalue"))  # noqa: B009 - as above
         for g, b in zip(given, before, strict=True)
     ]
     j, k = int(np.argmin(tests)), len(tests)
-    name = prediction.space.names[j]
-    return LabelShare(name, float(given[j] / n), float(before[j] / q), min(1.0, k * tests[j]))
+    return LabelShare(labels[j], float(given[j] / n), float(before[j] / q), min(1.0, k * tests[j]))
 
 
 def _verdict(drift: Drift) -> Verdict:

@@ -104,7 +104,9 @@ def _measured_chunk(
     own: np.ndarray, distances: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     m, k = own.shape
-    nearest = np.argsort(distances, axis=1)[:, :k]
+    some = np.argpartition(distances, k - 1, axis=1)[:, :k]
+    order = np.argsort(np.take_along_axis(distances, some, axis=1), axis=1)
+    nearest = np.take_along_axis(some, order, axis=1)
     near = np.take_along_axis(distances, nearest, axis=1)
     strangeness = near.mean(axis=1)
     # Each training text with the new one among its possible neighbours: it takes the place of the

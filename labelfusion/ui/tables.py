@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from labelfusion.files import spreadsheet_safe
 from labelfusion.types import Dataset, Split
 
 FUSION = "fusion"
@@ -223,25 +224,11 @@ def rows_in_cells(
     return shown.sort_values("probability", ignore_index=True)
 
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
-
 def safe_csv(table: pd.DataFrame) -> bytes:
-    """UTF-8 CSV that no spreadsheet runs: a cell that could start a formula gets a quote first.
-
-    Numbers stay as they are. Source: OWASP, CSV Injection.
-    """
-    escaped = table.copy()
-    escaped.columns = [_escape_cell(str(name)) for name in table.columns]
-    for position, name in enumerate(table.columns):
-        if not pd.api.types.is_numeric_dtype(table[name]):
-            escaped.isetitem(position, table[name].map(_escape_cell))
+    """UTF-8 CSV that no spreadsheet runs."""
     # All text in quotes: a lone carriage return would otherwise end the row.
-    return escaped.to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC).encode("utf-8")
-
-
-def _escape_cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+    quoting = csv.QUOTE_NONNUMERIC
+    return spreadsheet_safe(table).to_csv(index=False, quoting=quoting).encode("utf-8")
 
 
 def balance(dataset: Dataset) -> pd.Series:

@@ -12,6 +12,7 @@ one goes first, as bare label columns may be the labels themselves. The order of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -42,18 +43,37 @@ def score(
     """
     path = Path(entry.path or "")
     on_event(Event("llm", "start", f"Reading recorded scores from {path.name}", total=len(rows)))
-    table = read_table(path)
-    columns = _score_columns(table, entry, space)
-    scores, present = _numbers(table, columns, entry.kind)
+    recorded = _recorded(entry, space)
     if not len(rows):
         return Signal.missing(entry.name, 0, len(space), str(path.name))
-    position = _match(table, rows, context, scores, present)
+    position = recorded.match(rows, context)
     found = position >= 0
-    taken = np.where(found[:, None], scores[position], np.nan)
-    has_score = found & present[position]
+    taken = np.where(found[:, None], recorded.scores[position], np.nan)
+    has_score = found & recorded.present[position]
     taken[~has_score] = np.nan
     on_event(_done(entry, int(has_score.sum()), len(rows)))
     return Signal(entry.name, taken, entry.kind, has_score, f"recorded scores from {path.name}")
+
+
+def _recorded(entry: LLMConfig, space: LabelSpace) -> _Recorded:
+    """The file's scores; those of the last file are kept, as rows may come chunk by chunk."""
+    path = Path(entry.path or "").expanduser()
+    try:
+        stat = path.stat()
+        version = (stat.st_size, stat.st_mtime_ns)
+    except OSError:
+        version = (0, 0)  # reading it says what is wrong
+    return _read(str(path), version, entry.name, entry.kind, space.names)
+
+
+@lru_cache(maxsize=1)
+def _read(
+    path: str, version: tuple[int, int], name: str, kind: SignalKind, names: tuple[str, ...]
+) -> _Recorded:
+    del version
+    table = read_table(path)
+    scores, present = _numbers(table, _score_columns(table, name, names), kind)
+    return _Recorded(table, scores, present)
 
 
 def _done(entry: LLMConfig, n_found: int, total: int) -> Event:
@@ -68,17 +88,17 @@ def _done(entry: LLMConfig, n_found: int, total: int) -> Event:
     )
 
 
-def _score_columns(table: Table, entry: LLMConfig, space: LabelSpace) -> list[str]:
-    """The column of each label, in the order of `space`."""
-    prefixes = list(dict.fromkeys([f"{entry.name}_", "llm_", "p_", ""]))
+def _score_columns(table: Table, source: str, names: Sequence[str]) -> list[str]:
+    """The column of each label, in the order of `names`."""
+    prefixes = list(dict.fromkeys([f"{source}_", "llm_", "p_", ""]))
     known = set(table.frame.columns)
-    complete = [p for p in prefixes if all(p + name in known for name in space.names)]
+    complete = [p for p in prefixes if all(p + name in known for name in names)]
     if complete:
-        return [complete[0] + name for name in space.names]
-    nearest = max(prefixes, key=lambda p: sum(p + name in known for name in space.names))
-    absent = [name for name in space.names if nearest + name not in known]
+        return [complete[0] + name for name in names]
+    nearest = max(prefixes, key=lambda p: sum(p + name in known for name in names))
+    absent = [name for name in names if nearest + name not in known]
     raise InputError(
-        f"The recorded scores lack a column for {len(absent)} of {len(space)} labels",
+        f"The recorded scores lack a column for {len(absent)} of {len(names)} labels",
         where=table.name,
         expected="one column a label: "
         + ", ".join(nearest + name for name in absent[:5])
@@ -120,57 +140,63 @@ def _valid(scores: np.ndarray, kind: SignalKind) -> np.ndarray:
     return (scores >= -_ROUNDING) & (scores <= 1 + _ROUNDING)
 
 
-def _match(
-    table: Table, rows: Rows, context: ScoringContext, scores: np.ndarray, present: np.ndarray
-) -> np.ndarray:
-    """(n,) position in the table of each row, -1 where it has none."""
-    by_id = _first_column(table, context.id_columns)
-    by_text = _first_column(table, context.text_columns)
-    for column, wanted in ((by_id, rows.ids), (by_text, rows.texts)):
-        if column is None:
-            continue
-        position = _look_up(table, column, wanted)
-        if (position >= 0).any():
-            _check_repeats(table, column, wanted, scores, present)
-            if column == by_id and by_text:
-                _check_same_texts(table, by_text, rows, position)
-            return position
-    if context.must_match:
-        raise _no_match(table, rows, context, by_id or by_text)
-    return np.full(len(rows), -1)
+class _Recorded:
+    """A file's (m, k) scores and (m,) presence, with what finds rows in it."""
+
+    def __init__(self, table: Table, scores: np.ndarray, present: np.ndarray) -> None:
+        self.table, self.scores, self.present = table, scores, present
+        self._positions: dict[str, Mapping[str, int]] = {}
+        self._repeats: dict[str, list[int]] = {}
+
+    def match(self, rows: Rows, context: ScoringContext) -> np.ndarray:
+        """(n,) position in the table of each row, -1 where it has none."""
+        by_id = _first_column(self.table, context.id_columns)
+        by_text = _first_column(self.table, context.text_columns)
+        for column, wanted in ((by_id, rows.ids), (by_text, rows.texts)):
+            if column is None:
+                continue
+            position = self._look_up(column, wanted)
+            if (position >= 0).any():
+                self._check_repeats(column, wanted)
+                if column == by_id and by_text:
+                    _check_same_texts(self.table, by_text, rows, position)
+                return position
+        if context.must_match:
+            raise _no_match(self.table, rows, context, by_id or by_text)
+        return np.full(len(rows), -1)
+
+    def _look_up(self, column: str, wanted: Sequence[str]) -> np.ndarray:
+        if column not in self._positions:
+            pairs = reversed(list(enumerate(self.table.frame[column])))
+            self._positions[column] = {key: i for i, key in pairs}
+        positions = self._positions[column]
+        return np.array([positions.get(str(key), -1) for key in wanted], dtype=int)
+
+    def _check_repeats(self, column: str, wanted: Sequence[str]) -> None:
+        """A key that is asked for and has two different rows of scores cannot be answered."""
+        keys = self.table.frame[column]
+        if column not in self._repeats:
+            self._repeats[column] = np.flatnonzero(keys.duplicated(keep=False)).tolist()
+        asked = set(map(str, wanted)) if self._repeats[column] else set()
+        first: dict[str, int] = {}
+        for i in self._repeats[column]:
+            key = keys.iloc[i]
+            earlier = first.setdefault(key, i)
+            if key in asked and not self._same(i, earlier):
+                raise InputError(
+                    f"Two rows with the same {column} have different scores",
+                    where=self.table.place(i, column),
+                    found=f"{_short(key)}, first seen in row {self.table.row_numbers[earlier]}",
+                    remedy="Keep one of the rows",
+                )
+
+    def _same(self, i: int, j: int) -> bool:
+        alike = np.array_equal(self.scores[i], self.scores[j], equal_nan=True)
+        return alike and self.present[i] == self.present[j]
 
 
 def _first_column(table: Table, names: Sequence[str]) -> str | None:
     return next((name for name in names if name in table.frame.columns), None)
-
-
-def _look_up(table: Table, column: str, wanted: Sequence[str]) -> np.ndarray:
-    positions: Mapping[str, int] = {
-        key: i for i, key in reversed(list(enumerate(table.frame[column])))
-    }
-    return np.array([positions.get(str(key), -1) for key in wanted], dtype=int)
-
-
-def _check_repeats(
-    table: Table, column: str, wanted: Sequence[str], scores: np.ndarray, present: np.ndarray
-) -> None:
-    """A key that is asked for and has two different rows of scores cannot be answered."""
-    keys = table.frame[column]
-    asked = set(map(str, wanted))
-    first: dict[str, int] = {}
-    for i in np.flatnonzero(keys.duplicated(keep=False)).tolist():
-        key = keys.iloc[i]
-        earlier = first.setdefault(key, i)
-        same = present[i] == present[earlier] and np.array_equal(
-            scores[i], scores[earlier], equal_nan=True
-        )
-        if key in asked and not same:
-            raise InputError(
-                f"Two rows with the same {column} have different scores",
-                where=table.place(i, column),
-                found=f"{_short(key)}, first seen in row {table.row_numbers[earlier]}",
-                remedy="Keep one of the rows",
-            )
 
 
 def _check_same_texts(table: Table, column: str, rows: Rows, position: np.ndarray) -> None:
