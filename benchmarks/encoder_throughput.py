@@ -4,8 +4,8 @@ The same texts, weights and batch size for all, in turn within each repetition; 
 before and is not counted. Ours is what a run does: keys, cache on disk, tokens, passes, vectors
 stored. The hand-written loop tokenises, sorts by length and sends padded batches through the
 network, mean-pooled, and keeps nothing. Medians of the repetitions' ratios, with a 95 % interval
-by the bootstrap and the lowest and highest repetition. Every text is forwarded exactly once by
-each of them, or the program ends.
+by the bootstrap, of seconds by the clock and of processor seconds, which other work on the machine
+does not change. Every text is forwarded exactly once by ours, or the program ends.
 
     python -m benchmarks.encoder_throughput --data FOLDER [--texts 400] [--repeats 5] [--onnx]
 
@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,14 @@ import pandas as pd
 
 from benchmarks.label_budget import TASKS
 from benchmarks.paths import add_data_option, require
+from benchmarks.timing import clocks, in_turn, speed_table
 from labelfusion.encoders.embedding_cache import MemoryCache, open_cache
 from labelfusion.encoders.embeddings import Embedder
 from labelfusion.encoders.pretrained import Pretrained, find_pretrained, load_transformer
+from labelfusion.encoders.tokens import shared_memo
 
 OURS, SORTED, FIXED, ONNX = "LabelFusion", "sorted raw forwards", "padded to 128", "onnxruntime"
 FIXED_TOKENS = 128
-DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,16 @@ def main() -> None:
     }
     if args.onnx:
         systems[ONNX] = onnx_forwards(work)
-    seconds = measure(systems, work, args.repeats)
+    # Padded to a fixed length, texts of more tokens are cut.
+    expected = {
+        name: (fixed_padding if name == FIXED else sorted_forwards)(work) for name in systems
+    }
+    seconds = in_turn(
+        {name: partial(timed, run, work, expected[name]) for name, run in systems.items()},
+        args.repeats,
+    )
     print(f"{len(work.texts)} texts, {work.batch_size} a batch, {args.repeats} repetitions\n")
-    print("| system | texts a second | LabelFusion is faster by (95 % interval; lowest, highest) |")
-    print("|---|---|---|")
-    for name, times in seconds.items():
-        print(table_row(name, len(work.texts), times, seconds[OURS]))
+    print("\n".join(speed_table(len(work.texts), seconds, OURS)))
 
 
 def _arguments() -> argparse.Namespace:
@@ -86,36 +91,14 @@ def _work(args: argparse.Namespace) -> Work:
     return Work(texts, model, load_transformer(model, "cpu"), args.batch_size, args.max_tokens)
 
 
-def measure(
-    systems: Mapping[str, Callable[[Work], np.ndarray]], work: Work, repeats: int
-) -> dict[str, list[float]]:
-    """Seconds of each system in each repetition; they take turns, so that all share bad moments."""
-    found: dict[str, list[float]] = {name: [] for name in systems}
-    expected = sorted_forwards(work)
-    for repeat in range(repeats + 1):
-        for name, run in systems.items():
-            begun = time.perf_counter()
-            vectors = run(work)
-            taken = time.perf_counter() - begun
-            # By fixed padding, texts of more tokens are cut.
-            if name != FIXED and not np.allclose(vectors, expected, atol=1e-4):
-                raise SystemExit(f"{name} made other vectors")
-            if repeat:
-                found[name].append(taken)
-    return found
-
-
-def table_row(name: str, n: int, times: Sequence[float], ours_times: Sequence[float]) -> str:
-    """Median rate, and the median ratio of repetitions side by side."""
-    rate = n / np.median(times)
-    if name == OURS:
-        return f"| {name} | {rate:.1f} | |"
-    ratios = np.array(times) / np.array(ours_times)
-    rng = np.random.default_rng(0)
-    drawn = np.median(rng.choice(ratios, (DRAWS, len(ratios))), axis=1)
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    spread = f"({low:.2f} to {high:.2f}; {ratios.min():.2f}, {ratios.max():.2f})"
-    return f"| {name} | {rate:.1f} | {np.median(ratios):.2f} × {spread} |"
+def timed(run: Callable[[Work], np.ndarray], work: Work, expected: np.ndarray) -> np.ndarray:
+    """(2,) seconds of a run that must give the vectors that are expected."""
+    begun = clocks()
+    vectors = run(work)
+    taken = clocks() - begun
+    if not np.allclose(vectors, expected, atol=1e-4):
+        raise SystemExit(f"{run} made other vectors")
+    return taken
 
 
 def ours(work: Work) -> np.ndarray:
@@ -129,17 +112,11 @@ def ours(work: Work) -> np.ndarray:
             device="cpu",
             loaded=work.loaded,
         )
-        _forget_tokens()
+        shared_memo.cache_clear()
         vectors = embedder.embed(work.texts)
     if embedder.forwarded != len(work.texts):
         raise SystemExit(f"{embedder.forwarded} forwards of {len(work.texts)} texts")
     return vectors
-
-
-def _forget_tokens() -> None:
-    from labelfusion.encoders.tokens import shared_memo
-
-    shared_memo.cache_clear()
 
 
 def sorted_forwards(work: Work) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 The same texts, model, batch size, optimiser, schedule and precision for all, tokenized beforehand,
 in turn within each repetition, each with fresh weights; one repetition goes before and is not
-counted. Medians, with the lowest and highest repetition. Ours pads a batch to its longest text and
+counted. Medians, with 95 % intervals, by the clock and in processor seconds, which other work on
+the machine does not change (on a GPU they say nothing). Ours pads a batch to its longest text and
 puts like lengths together; the Trainer is measured with its default batches, with like lengths
 together, and with every text padded to --max-tokens.
 
@@ -17,8 +18,7 @@ import argparse
 import importlib.util
 import math
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ import pandas as pd
 
 from benchmarks.label_budget import TASKS
 from benchmarks.paths import add_data_option, require
+from benchmarks.timing import clocks, in_turn, speed_table
 from labelfusion.config import TrainingConfig
 from labelfusion.encoders.backbone import Backbone
 from labelfusion.encoders.batches import MicroBatch
@@ -58,24 +59,21 @@ def main() -> None:
         raise SystemExit("The Hugging Face Trainer needs accelerate: pip install accelerate")
     args = _arguments()
     work = _work(args)
-    systems: dict[str, Callable[[Work], float]] = {
-        OURS: ours,
-        "Trainer": lambda w: trainer(w, padding="longest", sampling="random"),
-        "Trainer, like lengths": lambda w: trainer(
-            w, padding="longest", sampling="group_by_length"
+    systems = {
+        OURS: lambda: ours(work),
+        "Trainer": lambda: trainer(work, padding="longest", sampling="random"),
+        "Trainer, like lengths": lambda: trainer(
+            work, padding="longest", sampling="group_by_length"
         ),
-        "Trainer, fixed padding": lambda w: trainer(w, padding="max_length", sampling="random"),
+        "Trainer, fixed padding": lambda: trainer(work, padding="max_length", sampling="random"),
     }
-    seconds = measure(systems, work, args.repeats)
+    seconds = in_turn(systems, args.repeats)
     where = choose_device(args.device)
     print(
         f"{len(work.texts)} texts, {work.batch_size} a step, at most {work.max_tokens} tokens, "
         f"{where}, {args.repeats} repetitions\n"
     )
-    print("| system | texts a second | lowest to highest | LabelFusion is faster by |")
-    print("|---|---|---|---|")
-    for name, times in seconds.items():
-        print(table_row(name, len(work.texts), times, seconds[OURS]))
+    print("\n".join(speed_table(len(work.texts), seconds, OURS)))
 
 
 def _arguments() -> argparse.Namespace:
@@ -101,29 +99,7 @@ def _work(args: argparse.Namespace) -> Work:
     return Work(texts, targets, model, args.batch_size, args.max_tokens, args.device, training)
 
 
-def measure(
-    systems: Mapping[str, Callable[[Work], float]], work: Work, repeats: int
-) -> dict[str, list[float]]:
-    """Seconds of each system in each repetition; they take turns, so that all share bad moments."""
-    found: dict[str, list[float]] = {name: [] for name in systems}
-    for repeat in range(repeats + 1):
-        for name, run in systems.items():
-            taken = run(work)
-            if repeat:
-                found[name].append(taken)
-    return found
-
-
-def table_row(name: str, n: int, times: Sequence[float], ours_times: Sequence[float]) -> str:
-    """Rates, and the median ratio of repetitions side by side with its range."""
-    rates = n / np.array(times)
-    ratios = np.array(times) / np.array(ours_times)
-    spread = f"{rates.min():.1f} to {rates.max():.1f}"
-    faster = f"{np.median(ratios):.2f} × ({ratios.min():.2f} to {ratios.max():.2f})"
-    return f"| {name} | {np.median(rates):.1f} | {spread} | {'' if name == OURS else faster} |"
-
-
-def ours(work: Work) -> float:
+def ours(work: Work) -> np.ndarray:
     """Seconds of one epoch as `ml.fine_tune` trains it."""
     backbone = Backbone(
         work.model, device=work.device, precision="auto", max_tokens=work.max_tokens
@@ -140,7 +116,7 @@ def ours(work: Work) -> float:
     return _timed(lambda: Training(learner, plan, None, ignore_event).run())
 
 
-def trainer(work: Work, *, padding: str, sampling: str) -> float:
+def trainer(work: Work, *, padding: str, sampling: str) -> np.ndarray:
     """Seconds of one epoch of the Hugging Face Trainer with the same settings."""
     from transformers import (
         AutoModelForSequenceClassification,
@@ -211,15 +187,16 @@ def _listed(rows: list[dict[str, Any]]) -> Any:
     return Listed()
 
 
-def _timed(run: Callable[[], object]) -> float:
+def _timed(run: Callable[[], object]) -> np.ndarray:
+    """(2,) seconds by the clock and of the processor."""
     import torch
 
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     wait()
-    begun = time.perf_counter()
+    begun = clocks()
     run()
     wait()
-    return time.perf_counter() - begun
+    return clocks() - begun
 
 
 if __name__ == "__main__":
