@@ -53,7 +53,7 @@ class RayEngine:
     def __call__(self, job: Job, rows: RowsFile, skip: int, manner: Manner) -> Iterator[Made]:
         ray = _ray()
         with self._cluster(ray):
-            _check_cache(job.config, len(ray.nodes()))
+            check_cache(job.config, len(ray.nodes()))
             work = _Work(
                 job.for_workers(self.workers),
                 _packed(job.folder()),
@@ -123,7 +123,7 @@ def _ray() -> Any:
     return ray
 
 
-def _check_cache(config: RunConfig, machines: int) -> None:
+def check_cache(config: RunConfig, machines: int) -> None:
     """Raise ConfigError where workers would not see each other's answers, and pay twice."""
     asked = any(asks(entry) for entry in config.llm)
     if asked and machines > 1 and config.cache.backend == "disk":
