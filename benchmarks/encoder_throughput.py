@@ -7,7 +7,7 @@ network, mean-pooled, and keeps nothing. Medians of the repetitions' ratios, wit
 by the bootstrap, of seconds by the clock and of processor seconds, which other work on the machine
 does not change. Every text is forwarded exactly once by ours, or the program ends.
 
-    python -m benchmarks.encoder_throughput --data FOLDER [--texts 400] [--repeats 5] [--onnx]
+    python -m benchmarks.encoder_throughput --data FOLDER [--task tickets] [--texts 400] [--onnx]
 
 --onnx adds onnxruntime (packages onnx, onnxscript and onnxruntime) on the same sorted batches.
 """
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.label_budget import TASKS
+from benchmarks.label_budget import SAMPLES, TASKS
 from benchmarks.paths import add_data_option, require
 from benchmarks.timing import clocks, in_turn, speed_table
 from labelfusion.encoders.embedding_cache import MemoryCache, open_cache
@@ -76,6 +76,7 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_data_option(parser)
+    parser.add_argument("--task", choices=("ag_news", "tickets"), default="ag_news")
     parser.add_argument("--texts", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -85,7 +86,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def _work(args: argparse.Namespace) -> Work:
-    rows = pd.read_csv(require(args.data / TASKS["ag_news"].file))
+    folder = SAMPLES if args.task == "tickets" else args.data
+    rows = pd.read_csv(require(folder / TASKS[args.task].file))
     texts = list(dict.fromkeys(rows["text"]))[: args.texts]
     model = find_pretrained("minilm", MemoryCache())
     return Work(texts, model, load_transformer(model, "cpu"), args.batch_size, args.max_tokens)

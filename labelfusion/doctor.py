@@ -34,6 +34,7 @@ PACKAGES = (
     "anthropic",
     "google-genai",
     "google-generativeai",
+    "peft",
     "redis",
     "ray",
 )
