@@ -242,10 +242,11 @@ def show_estimate(run: Run, name: str, content: bytes, budget: float | None) -> 
     """What it costs if every text is asked about; returns whether the budget forbids to start."""
     from labelfusion.costing import estimate_file
 
-    with tempfile.NamedTemporaryFile(suffix=Path(name).suffix) as file:
-        file.write(content)
-        file.flush()
-        found = estimate_file(run, Path(file.name), state.workspace(), budget_usd=budget)
+    with tempfile.TemporaryDirectory() as folder:
+        # Under its own name, which is what an error says.
+        file = Path(folder) / Path(name).name
+        file.write_bytes(content)
+        found = estimate_file(run, file, state.workspace(), budget_usd=budget)
     expected = widgets.escape(costs.money(found.estimate.expected.usd))
     at_most = widgets.escape(costs.money(found.estimate.at_most.usd))
     st.markdown(f"**{found.rows:,} texts.** Expected cost {expected}, at most {at_most}.")

@@ -1,6 +1,8 @@
 """Pictures of every page on the sample data, made by a real browser.
 
-Usage: python -m scripts.screenshots [--out docs/images] [--every-look]
+Usage: python -m scripts.screenshots [--out docs/images]                the README's pictures
+       python -m scripts.screenshots --every-look --out FOLDER          every page in every look
+
 Trains the samples in a temporary workspace, serves the app and takes the pictures. Needs
 Playwright and a Chromium (named by CHROMIUM, else /usr/bin/chromium).
 """
@@ -14,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,6 +77,8 @@ VIEWS = {
     "errors-labels": ("errors", "Suspected labels"),
     "errors-corrections": ("errors", "Corrections"),
 }
+# What the README shows.
+README_VIEWS = ("results", "results-confusion", "errors-labels", "cost")
 WIDTHS = {"wide": 1440, "narrow": 800}
 START_SECONDS = 60
 TRAIN_SECONDS = 600
@@ -154,9 +158,17 @@ def take(browser: Browser, address: str, path: Path, *, width: int, scheme: str)
     page.close()
 
 
-def take_all(browser: Browser, url: str, run: str, out: Path, looks: list[tuple[str, str]]) -> None:
-    """Every view in every look (colour scheme, width)."""
-    for name, (page, tab) in VIEWS.items():
+def take_all(
+    browser: Browser,
+    url: str,
+    run: str,
+    out: Path,
+    views: Iterable[str],
+    looks: list[tuple[str, str]],
+) -> None:
+    """The named views in every look (colour scheme, width)."""
+    for name in views:
+        page, tab = VIEWS[name]
         address = f"{url}/{page}?run={run}&dataset=tickets&who=ana" + (f"&tab={tab}" if tab else "")
         for scheme, width in looks:
             suffix = "" if len(looks) == 1 else f"-{scheme}-{width}"
@@ -168,17 +180,20 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
-    parser.add_argument("--every-look", action="store_true", help="light and dark, wide and narrow")
+    parser.add_argument(
+        "--every-look", action="store_true", help="every page: light and dark, wide and narrow"
+    )
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    looks = [("light", "wide")]
+    views, looks = README_VIEWS, [("light", "wide")]
     if chosen.every_look:
+        views = tuple(VIEWS)
         looks = [(scheme, width) for scheme in ("light", "dark") for width in WIDTHS]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         run = train_samples(Workspace.at(folder))
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         with served_app(Path(folder)) as url:
-            take_all(browser, url, run, chosen.out, looks)
+            take_all(browser, url, run, chosen.out, views, looks)
         browser.close()
 
 

@@ -6,11 +6,14 @@ so every step that leaves a page or changes what it shows begins with `settle`.
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from scripts.screenshots import CHROMIUM
+from scripts.screenshots import CHROMIUM, start_app
 
 DRAW_MS = 60_000
 TRAIN_MS = 180_000
@@ -20,6 +23,17 @@ MARKS = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path(CHROMIUM).is_file(), reason=f"There is no Chromium at {CHROMIUM}"),
 ]
+
+
+@contextmanager
+def killable_app(workspace: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A served app that a test may kill: its process and its address."""
+    server, url = start_app(workspace)
+    try:
+        yield server, url
+    finally:
+        server.kill()
+        server.wait()
 
 
 def settle(page) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pandas as pd
 import pytest
@@ -13,8 +11,8 @@ import pytest
 from labelfusion.labelling.journal import Journal, text_hash
 from labelfusion.labelling.state import replayed
 from labelfusion.workspace import Workspace
-from scripts.screenshots import ROOT, start_app
-from tests.browser import DRAW_MS, MARKS, TRAIN_MS, settle
+from scripts.screenshots import ROOT
+from tests.browser import DRAW_MS, MARKS, TRAIN_MS, killable_app, settle
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 playwright_api.expect.set_options(timeout=DRAW_MS)
@@ -34,16 +32,6 @@ def tickets(tmp_path_factory):
     path = tmp_path_factory.mktemp("unlabelled") / "desk.csv"
     table[["id", "text"]].to_csv(path, index=False)
     return path, dict(zip(table["text"], table["label"], strict=True))
-
-
-@contextmanager
-def killable_app(workspace) -> Iterator[tuple[object, str]]:
-    server, url = start_app(workspace)
-    try:
-        yield server, url
-    finally:
-        server.kill()
-        server.wait()
 
 
 def label_by_key(page, gold, count) -> list[str]:
