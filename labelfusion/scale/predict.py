@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from labelfusion.classifier import FusedClassifier
-from labelfusion.config import CostConfig, LLMConfig, RunConfig
+from labelfusion.config import CacheConfig, CostConfig, LLMConfig, RunConfig
 from labelfusion.data import RowsFile, Table
 from labelfusion.files import sha256
 from labelfusion.llm import ScoringContext, TrainingTexts
@@ -65,18 +65,20 @@ def predict(
     *,
     ledger: str | None = None,
     costs: CostConfig | None = None,
+    cache: CacheConfig | None = None,
 ) -> Predicted:
     """Label the rows of `source` and write them to `out`, or go on with that.
 
     Args:
         source, out: paths, or addresses such as s3://bucket/key.
         ledger: what the money is booked under, and the budget counted by; the run's id if absent.
-        costs: budget and prices in place of the run's own.
+        costs, cache: budget and prices, and the answer cache, in place of the run's own.
 
     Raises LabelFusionError; what is finished by then is kept, and the same call goes on from there.
     """
     wishes, manner = wishes or Wishes(contributions=False), manner or Manner()
-    config = run.config.model_copy(update={"costs": costs or run.config.costs})
+    other = {"costs": costs or run.config.costs, "cache": cache or run.config.cache}
+    config = run.config.model_copy(update=other)
     classifier = run.model(manner.workspace.cache)
     job = PredictJob(config, ledger or run.id, run.folder.model, wishes, run_examples(run))
     outcome = run_job(job, source, out, manner)
