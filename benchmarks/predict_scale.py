@@ -139,6 +139,15 @@ def slope(results: Sequence[dict]) -> float:
     return float(np.polyfit(rows, times, 1)[0])
 
 
+def further_row_ms(results: Sequence[dict]) -> str:
+    """Processor time a row of the largest file beside the next smaller one, its start left out."""
+    if len(results) < 2:
+        return ""
+    before, last = results[-2:]
+    more = last["processor_s"] - before["processor_s"]
+    return f"{1000 * more / (last['rows'] - before['rows']):.2f}"
+
+
 def largest_difference(left: Path, right: Path) -> float:
     """Over all probabilities; infinite where ids, order or labels differ."""
     a, b = (pd.read_parquet(path) for path in (left, right))
@@ -169,7 +178,8 @@ def measure(folder: Path, sizes: Sequence[int], ray: int, repeats: int) -> None:
     everything, results = folder / "rows.csv", []
     write_rows(everything, max(sizes))
     fill_cache(Run(RunFolder(run_folder)), Workspace.at(folder / "ws"), everything)
-    print("| rows | rows/s | processor s | peak MB |\n|---|---|---|---|", flush=True)
+    print("| rows | rows/s | processor s | ms a further row | peak MB |", flush=True)
+    print("|---|---|---|---|---|", flush=True)
     for n in sorted(sizes):
         path = folder / f"rows-{n}.csv"
         write_rows(path, n)
@@ -179,7 +189,8 @@ def measure(folder: Path, sizes: Sequence[int], ray: int, repeats: int) -> None:
         seconds = statistics.median(found["seconds"] for found in runs)
         used = statistics.median(found["processor_s"] for found in runs)
         peak = max(found["peak_mb"] for found in runs)
-        print(f"| {n:,} | {n / seconds:,.0f} | {used:.1f} | {peak:.0f} |", flush=True)
+        further = further_row_ms(results)
+        print(f"| {n:,} | {n / seconds:,.0f} | {used:.1f} | {further} | {peak:.0f} |", flush=True)
     if len(sizes) > 1:
         print(f"\nSlope of log processor time over log rows: {slope(results):.3f}", flush=True)
     if ray:

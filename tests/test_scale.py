@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import numpy as np
@@ -18,7 +19,7 @@ from labelfusion.scale import Manner, predict, score
 from labelfusion.scale.stream import ahead, duration, local_engine
 from labelfusion.worker import work
 from labelfusion.workspace import Workspace
-from tests.command_line import PRICES, asking_config
+from tests.command_line import PRICES, asking_config, labelfusion
 from tests.llm_server import running
 from tests.run_data import SAMPLE, small_config
 
@@ -196,6 +197,20 @@ def test_addresses_are_read_and_written(made, whole, tmp_path):
     same(read(out), expected)
     with pytest.raises(InputError, match="--force"):
         predict(run, path.as_uri(), out.as_uri(), manner=Manner(workspace))
+
+
+def test_the_command_tells_what_it_did(made, whole, tmp_path):
+    run, workspace = made
+    path, expected, _ = whole
+    command = ["predict", run.id, path, "--out", "out.jsonl", "--workspace", workspace.root]
+    done = labelfusion(*command, "--chunk-rows", 30, "--cache", "none", "--json", cwd=tmp_path)
+    told = json.loads(done.stdout)
+    assert (told["rows"], told["resumed_rows"], told["out"]) == (100, 0, "out.jsonl")
+    assert told["drift"]["texts"] == 100
+    assert "rows/s" in done.stderr
+    same(read(tmp_path / "out.jsonl"), expected)
+    alone = ("--force", "--address", "auto")
+    assert "--engine ray" in labelfusion(*command, *alone, cwd=tmp_path, check=2).stderr
 
 
 @pytest.fixture(scope="module")

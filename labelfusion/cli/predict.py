@@ -63,6 +63,10 @@ def predict(
     excel_safe: ExcelOption = False,
     chunk_rows: ChunkOption = CHUNK_ROWS,
     force: ForceOption = False,
+    cache: Annotated[
+        Literal["disk", "redis", "memory", "none"] | None,
+        typer.Option(help="Where LLM answers are kept, if not where the run kept them."),
+    ] = None,
     engine: EngineOption = "local",
     address: AddressOption = None,
     workers: WorkersOption = 2,
@@ -74,6 +78,7 @@ def predict(
 
     What is finished before an interruption is kept: the same command goes on from there.
     """
+    from labelfusion.config import CacheConfig
     from labelfusion.evaluation.words import NO_REFERENCE
     from labelfusion.predict_file import Wishes
     from labelfusion.runs import ResultsManager
@@ -101,7 +106,8 @@ def predict(
         on_event=progress,
     )
     try:
-        labelled = label_rows(found, file, out, wishes, manner)
+        answers = CacheConfig(backend=cache) if cache else None
+        labelled = label_rows(found, file, out, wishes, manner, cache=answers)
     finally:
         progress.close()
     if json:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from labelfusion.classifier import FusedClassifier
-from labelfusion.config import CostConfig, LLMConfig, RunConfig
+from labelfusion.config import CacheConfig, CostConfig, LLMConfig, RunConfig
 from labelfusion.data import RowsFile, Table
 from labelfusion.files import sha256
 from labelfusion.llm import ScoringContext, TrainingTexts
@@ -65,21 +66,23 @@ def predict(
     *,
     ledger: str | None = None,
     costs: CostConfig | None = None,
+    cache: CacheConfig | None = None,
 ) -> Predicted:
     """Label the rows of `source` and write them to `out`, or go on with that.
 
     Args:
         source, out: paths, or addresses such as s3://bucket/key.
         ledger: what the money is booked under, and the budget counted by; the run's id if absent.
-        costs: budget and prices in place of the run's own.
+        costs, cache: budget and prices, and the answer cache, in place of the run's own.
 
     Raises LabelFusionError; what is finished by then is kept, and the same call goes on from there.
     """
     wishes, manner = wishes or Wishes(contributions=False), manner or Manner()
-    config = run.config.model_copy(update={"costs": costs or run.config.costs})
-    classifier = run.model(manner.workspace.cache)
+    other = {"costs": costs or run.config.costs, "cache": cache or run.config.cache}
+    config = run.config.model_copy(update=other)
     job = PredictJob(config, ledger or run.id, run.folder.model, wishes, run_examples(run))
     outcome = run_job(job, source, out, manner)
+    classifier = job.classifier(manner.workspace)
     reference, drift = classifier.reference, None
     if outcome.tally is not None and reference is not None:
         drift = drift_of(reference, outcome.tally, classifier.space.names)
@@ -105,8 +108,12 @@ class PredictJob:
             "scores": None if scores is None else sha256(scores),
         } | asked(self.config)
 
-    def check(self, rows: RowsFile) -> None:
-        classifier = FusedClassifier.load(self.model)
+    def classifier(self, workspace: Workspace) -> FusedClassifier:
+        """The model; one process loads it once."""
+        return _loaded(self.model, _digest(self.model), workspace.cache)
+
+    def check(self, rows: RowsFile, workspace: Workspace) -> None:
+        classifier = self.classifier(workspace)
         columns = result_columns(classifier, contributions=self.wishes.contributions)
         check_columns(rows.table.columns, columns, rows.table.name)
         chunks = (part for _, part in rows.chunks(10_000))
@@ -129,7 +136,7 @@ class PredictJob:
         return replace(self, config=shared_among(self.config, count))
 
     def worker(self, workspace: Workspace, context: ScoringContext) -> LabellingWorker:
-        classifier = FusedClassifier.load(self.model, cache_dir=workspace.cache)
+        classifier = self.classifier(workspace)
         lent = replace(context, training=self.training)
         return LabellingWorker(Labeller(classifier, self.config, self.wishes, lent))
 
@@ -165,6 +172,12 @@ def shared_among(config: RunConfig, count: int) -> RunConfig:
         return entry.model_copy(update={"concurrency": max(1, entry.concurrency // count)})
 
     return config.model_copy(update={"llm": [share(entry) for entry in config.llm]})
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: Path, digest: str, cache_dir: Path) -> FusedClassifier:
+    del digest  # another model in the same folder is another one
+    return FusedClassifier.load(folder, cache_dir=cache_dir)
 
 
 def _digest(folder: Path) -> str:

@@ -62,7 +62,7 @@ class ScoreJob:
         labels = {name: self.space.descriptions.get(name, "") for name in self.space.names}
         return {"labels": labels, "multi_label": self.space.multi_label} | asked(self.config)
 
-    def check(self, rows: RowsFile) -> None:
+    def check(self, rows: RowsFile, workspace: Workspace) -> None:  # noqa: ARG002
         for entry in asked_entries(self.config):
             check_entry(entry, self.space, self.config.costs, self.training)
         check_score_columns(rows.table.columns, self.config, self.space, rows.table.name)

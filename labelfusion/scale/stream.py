@@ -89,7 +89,7 @@ def run_job(job: Job, source: str | Path, out: str | Path, manner: Manner) -> Ou
     target = Target.of(out, manner.workspace)
     target.check(force=manner.force)
     rows = open_rows(source, job.config.data)
-    job.check(rows)
+    job.check(rows, manner.workspace)
     job = job.sized(len(rows))
     parts = Parts(target.parts, target.suffix, excel_safe=manner.excel_safe)
     given = _given(source)

@@ -77,7 +77,7 @@ class Job(Protocol):
         """JSON-ready: everything beside the input that the result depends on, by its name."""
         ...
 
-    def check(self, rows: RowsFile) -> None:
+    def check(self, rows: RowsFile, workspace: Workspace) -> None:
         """Raise LabelFusionError for what would go wrong, before anything is done or paid."""
         ...
 
