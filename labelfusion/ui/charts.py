@@ -29,8 +29,8 @@ MAX_BARS = 30
 MAX_CELLS = 20
 CELL_HEIGHT = 34
 # The same as `shorten`, said to Vega.
-_HEAD_TAIL = "slice(datum.label, 0, 14) + '…' + slice(datum.label, -9)"
-MIDDLE_OUT = f"length(datum.label) > 24 ? {_HEAD_TAIL} : datum.label"
+_CUT = "slice(datum.label, 0, 14) + '…' + slice(datum.label, -9)"
+MIDDLE_OUT = f"length(datum.label) > 24 ? {_CUT} : datum.label"
 SELECTION = "cell"
 
 
@@ -284,10 +284,8 @@ def _matrix(cells: pd.DataFrame, labels: list[str], title: str) -> alt.TopLevelM
     import altair as alt
 
     alt.data_transformers.disable_max_rows()
-    axis, slanted = (
-        alt.Axis(labelExpr=MIDDLE_OUT, labelLimit=150, labelOverlap=False, labelAngle=angle)
-        for angle in (0, -40)
-    )
+    look = {"labelExpr": MIDDLE_OUT, "labelLimit": 150, "labelOverlap": False}
+    axis, slanted = (alt.Axis(**look, labelAngle=angle) for angle in (0, -40))
     base = alt.Chart(cells).encode(
         x=alt.X("predicted:N", sort=labels, title="Predicted label", axis=slanted),
         y=alt.Y("gold:N", sort=labels, title="True label", axis=axis),
