@@ -96,6 +96,7 @@ def stored_run(workspace: Workspace) -> str:
     """A finished run on the sample tickets."""
     stored = DatasetStore(workspace).add_sample("tickets")
     values = {"data": stored.config, "llm": [stored.scores_config()], "encoder": "tfidf"}
+    values["fusion"] = {"method": "log_pool"}
     run = jobs.start(workspace, RunConfig.from_dict(values), name="tickets")
     jobs.wait(workspace, run, timeout_s=600)
     return run

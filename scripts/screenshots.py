@@ -144,6 +144,7 @@ def train_samples(workspace: Workspace) -> str:
 def take(browser: Browser, address: str, path: Path, *, width: int, scheme: str) -> None:
     """One picture of a whole page that has finished drawing."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.set_default_timeout(1000 * START_SECONDS)
     page.goto(address)
     page.wait_for_selector("h1")
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')

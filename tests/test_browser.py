@@ -70,6 +70,10 @@ def test_an_llm_is_asked_only_after_estimate_and_budget(app, page, small_csv):
 
         fill(page, "Own price: input, m", "1")
         fill(page, "Own price: output, m", "4")
+        fill(page, "Limit a run, $", "0.0001")
+        expect(page.get_by_text("less than what is expected")).to_be_visible()
+        fill(page, "Limit a run, $", "0.5")
+        expect(page.get_by_text(re.compile("enough (in any case|for what)"))).to_be_visible()
         expected = page.get_by_test_id("stMetric").filter(has_text="Expected cost")
         expect(expected).to_contain_text(re.compile(r"\$0\.\d+"))
         expect(start).to_be_enabled()
@@ -80,6 +84,29 @@ def test_an_llm_is_asked_only_after_estimate_and_budget(app, page, small_csv):
         spent = page.get_by_test_id("stMetric").filter(has_text="Spent on LLMs by this run")
         expect(spent).to_contain_text(re.compile(r"\$0\.\d+"))
         assert server.counts["paid"] > 0
+
+
+def test_files_that_cannot_be_trained_on_are_sentences(app, page, tmp_path):
+    expect = playwright_api.expect
+    wrong, unlabelled = tmp_path / "wrong.csv", tmp_path / "unlabelled.csv"
+    wrong.write_bytes(b"%PDF-1.7")
+    rows = "".join(f"{i},a ticket about {i}\n" for i in range(20))
+    unlabelled.write_text(f"id,text\n{rows}", encoding="utf-8")
+    page.goto(f"{app}/data")
+    settle(page)
+    # Open by itself only while there is no data set.
+    upload = page.locator("details").filter(has_text="Upload a file").first
+    if upload.get_attribute("open") is None:
+        upload.locator("summary").first.click()
+    page.locator('input[type="file"]').first.set_input_files(str(wrong))
+    expect(page.get_by_test_id("stAlert").filter(has_text="PDF")).to_be_visible()
+    page.locator('input[type="file"]').first.set_input_files(str(unlabelled))
+    expect(page).to_have_url(re.compile("dataset=unlabelled"))
+    follow(page, "Train on this data")
+    refused = page.get_by_test_id("stAlert").filter(has_text=re.compile("label", re.IGNORECASE))
+    expect(refused.first).to_be_visible()
+    expect(page.get_by_role("button", name="Start training")).to_be_disabled()
+    expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
 PAGES = ("", "data", "train", "jobs", "results", "calibration", "cost", "errors", "classify")

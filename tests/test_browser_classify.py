@@ -35,12 +35,16 @@ def served(tmp_path_factory):
         work(folder, workspace)
         runs[name] = folder.id
 
-    made("recorded", small_config(root))
+    # Folders of their own: each config brings its part of the sample.
+    asked_of, scored = root / "asked", root / "scored"
+    asked_of.mkdir()
+    scored.mkdir()
+    made("recorded", small_config(scored))
     with running() as (_, address), pytest.MonkeyPatch.context() as patch:
         patch.setenv(KEY, "sk-only-while-training")
         for name, more in (("down", {}), ("keyless", {"api_key_env": KEY})):
-            values = asking_config(root, address, n=40, **more) | {"costs": {"prices": PRICES}}
-            values["data"]["path"] = str(root / "tickets.csv")
+            values = asking_config(asked_of, address, n=40, **more) | {"costs": {"prices": PRICES}}
+            values["data"]["path"] = str(asked_of / "tickets.csv")
             made(name, RunConfig.from_dict(values))
     with served_app(workspace.root) as url:
         yield url, runs

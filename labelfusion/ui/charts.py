@@ -29,6 +29,9 @@ _OTHER_COLOURS = (PURPLE, SKY, VERMILION)
 MAX_BARS = 30
 MAX_CELLS = 20
 CELL_HEIGHT = 34
+# The same as `shorten`, said to Vega.
+_CUT = "slice(datum.label, 0, 14) + '…' + slice(datum.label, -9)"
+MIDDLE_OUT = f"length(datum.label) > 24 ? {_CUT} : datum.label"
 SELECTION = "cell"
 
 
@@ -186,8 +189,9 @@ def _bars(values: pd.Series, colour: str) -> go.Figure:
 
 
 def shorten(name: str, width: int = 28) -> str:
-    """`name`, cut with an ellipsis where an axis has no room for it."""
-    return name if len(name) <= width else name[: width - 1] + "…"
+    """`name`, its middle left out where an axis has no room: names often differ at their ends."""
+    tail = width // 3
+    return name if len(name) <= width else f"{name[: width - 1 - tail]}…{name[-tail:]}"
 
 
 def _read_balance(ordered: pd.Series) -> str:
@@ -281,8 +285,8 @@ def _matrix(cells: pd.DataFrame, labels: list[str], title: str) -> alt.TopLevelM
     import altair as alt
 
     alt.data_transformers.disable_max_rows()
-    axis = alt.Axis(labelLimit=150, labelOverlap=False, labelAngle=0)
-    slanted = alt.Axis(labelLimit=150, labelOverlap=False, labelAngle=-40)
+    look = {"labelExpr": MIDDLE_OUT, "labelLimit": 150, "labelOverlap": False}
+    axis, slanted = (alt.Axis(**look, labelAngle=angle) for angle in (0, -40))
     base = alt.Chart(cells).encode(
         x=alt.X("predicted:N", sort=labels, title="Predicted label", axis=slanted),
         y=alt.Y("gold:N", sort=labels, title="True label", axis=axis),
