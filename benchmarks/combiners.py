@@ -101,7 +101,7 @@ def cell(dataset: Dataset, task: Task, config: RunConfig, size: int, cache: Path
             train,
             y_train,
             space=dataset.space,
-            config=settings(method, multi_label=dataset.space.multi_label),
+            config=FusionConfig(method=method),
             seed=config.seed,
         )
         for method in METHODS
@@ -117,13 +117,6 @@ def cell(dataset: Dataset, task: Task, config: RunConfig, size: int, cache: Path
         | {"mcnemar": mcnemar_exact(int((ok & ~right[best]).sum()), int((~ok & right[best]).sum()))}
         for (name, p), ok in zip(told.items(), right.values(), strict=True)
     ]
-
-
-def settings(method: str, *, multi_label: bool) -> FusionConfig:
-    """Defaults; multi-class decisions of a method by name do not depend on cross-validation."""
-    if method == "auto" or multi_label:
-        return FusionConfig(method=method)
-    return FusionConfig(method=method, cv_repeats=1)
 
 
 def alone(model: FusionModel, test: dict[str, Signal]) -> dict[str, Prediction]:

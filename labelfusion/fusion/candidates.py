@@ -31,6 +31,7 @@ from labelfusion.fusion.heads import (
     matrix_pays,
     offered,
 )
+from labelfusion.fusion.mlp import MlpForm
 from labelfusion.pooling import PoolForm
 from labelfusion.tasks import Task, evidence_present
 
@@ -215,6 +216,8 @@ def cross_validate(
 ) -> CrossValidated:
     """Repeated cross-validation of every candidate on the same folds.
 
+    A network takes longer than all other candidates together: it is fitted in one repeat only.
+
     Args:
         evidence: (S, n, k); missing rows NaN.
         folds: (R, n) fold number of each row in each repeat.
@@ -224,16 +227,17 @@ def cross_validate(
     shape = (len(candidates), *targets.shape)
     fused = np.zeros(shape)
     losses = np.zeros(shape[:2])
-    for repeat in folds:
+    repeats = [1 if isinstance(c.form, MlpForm) else len(folds) for c in candidates]
+    for done, repeat in enumerate(folds):
+        due = [c for c, wanted in enumerate(repeats) if wanted > done]
         for fold in np.unique(repeat):
             inside, outside = repeat != fold, repeat == fold
             fitter = Fitter(evidence[:, inside], targets[inside], task, seed)
-            for c, candidate in enumerate(candidates):
-                z = fitter.fit(candidate, fitted[c]).apply(evidence[:, outside], task)
-                fused[c, outside] += z
-                losses[c, outside] += _row_losses(z, targets[outside], task)
-    fused /= len(folds)
-    return CrossValidated(tuple(candidates), task.normalise(fused), losses / len(folds))
+            for c in due:
+                z = fitter.fit(candidates[c], fitted[c]).apply(evidence[:, outside], task)
+                fused[c, outside] += z / repeats[c]
+                losses[c, outside] += _row_losses(z, targets[outside], task) / repeats[c]
+    return CrossValidated(tuple(candidates), task.normalise(fused), losses)
 
 
 def _row_losses(z: np.ndarray, targets: np.ndarray, task: Task) -> np.ndarray:
