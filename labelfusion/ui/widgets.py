@@ -58,9 +58,10 @@ def page(title: str, intro: str) -> Iterator[None]:
     state.warm_imports()
     state.read_secrets()
     with errors_as_sentences():
-        sidebar()
+        # First what the reader came for: the sidebar reads the runs from the disk.
         st.title(title, anchor=False)
         st.markdown(intro)
+        sidebar()
         _say_what_was_told()
         yield
 
