@@ -76,10 +76,13 @@ def test_clone_and_parameters() -> None:
 
 def test_cross_val_score_and_grid_search(tickets: pd.DataFrame, scores_by_text: Path) -> None:
     texts, labels = tickets["text"].to_numpy(), tickets["label"].to_numpy()
-    model = AutoFusionClassifier(encoder="tfidf", llm_scores=str(scores_by_text))
+    model = AutoFusionClassifier(
+        encoder="tfidf", fusion_method="matrix_pool", llm_scores=str(scores_by_text)
+    )
     assert cross_val_score(model, texts, labels, cv=3).mean() > 0.94
-    search = GridSearchCV(model, {"fusion_method": ["llm", "auto"]}, cv=2).fit(texts, labels)
-    assert search.best_params_ == {"fusion_method": "auto"}
+    methods = {"fusion_method": ["llm", "matrix_pool"]}
+    search = GridSearchCV(model, methods, cv=2, refit=False).fit(texts, labels)
+    assert search.best_params_ == {"fusion_method": "matrix_pool"}
 
 
 def test_base_learner_of_a_voting_classifier(tickets: pd.DataFrame, scores_by_text: Path) -> None:

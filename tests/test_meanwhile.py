@@ -143,6 +143,16 @@ def test_a_request_that_hangs_does_not_hold_up_the_end(ask, slow_encoder, monkey
             ask(address, llm={"timeout_s": 10 * PATIENCE_S})
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT raises, also where a shell started the tests in the background, with it ignored."""
+    number = signal_numbers.SIGINT
+    before = signal_numbers.signal(number, signal_numbers.default_int_handler)
+    yield
+    signal_numbers.signal(number, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_signal_to_the_process_ends_the_wait_for_the_llm(ask):
     """The encoder is done; SIGINT comes while the main thread only waits."""
     with running(shares={"hang": 1.0}) as (server, address):

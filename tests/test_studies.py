@@ -16,6 +16,7 @@ import yaml
 
 from labelfusion import pipeline
 from labelfusion.config import RunConfig
+from labelfusion.data import make_split
 from labelfusion.errors import ConfigError, InputError, RunError
 from labelfusion.fusion.heads import METHODS
 from labelfusion.queueing import held
@@ -132,7 +133,7 @@ def test_subsets_are_nested_and_tested_on_the_same_rows(folder, workspace, confi
     assert set(small.split.train) < set(large.split.train)
     np.testing.assert_array_equal(small.split.test, large.split.test)
     assert not set(large.split.train) & set(large.split.test)
-    split = pipeline.make_split(material.dataset, config.data, 1)
+    split = make_split(material.dataset, config.data, 1)
     assert set(large.split.train) == set(split.train)
     assert set(material.block(30, 0).split.train) != set(small.split.train)
 
