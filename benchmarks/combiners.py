@@ -7,6 +7,7 @@ nested in larger ones. A cell is stored the moment it is done, so a second call 
     python -m benchmarks.combiners tickets
     python -m benchmarks.combiners reviews
     python -m benchmarks.combiners ag_news --data FOLDER
+    python -m benchmarks.combiners ranks        over what the three have stored
 """
 
 from __future__ import annotations
@@ -34,19 +35,23 @@ from labelfusion.types import Dataset, Prediction, Signal
 
 SHARES = (0.05, 0.1, 0.2, 0.4, 1.0)
 NAMES = {"auto": "guarded", "mlp": "mlp (paper's)"}
+MIN_RANKED_LABELS = 40
 SHOWN = ("accuracy", "macro_f1", "nll", "ece_classwise")
 
 
 def main() -> None:
     """Fill in the cells that are missing, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("task", choices=[*TASKS, "ranks"])
     add_data_option(parser)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--sizes", type=int, nargs="*", help="label counts in place of shares")
     parser.add_argument("--cache", type=Path, default=Path(".benchmark_cache"))
     args = parser.parse_args()
+    if args.task == "ranks":
+        print(markdown(ranks(args.cache), digits=3))
+        return
     task = TASKS[args.task]
     folder = args.data if args.task == "ag_news" else SAMPLES
     config = configuration(task, require(folder / task.file), folder / task.scores)
@@ -58,6 +63,23 @@ def main() -> None:
     cells = read(store)
     for part in tables(cells[cells["size"].isin(sizes) & (cells["seed"] < args.seeds)], task):
         print(part, end="\n\n")
+
+
+def ranks(cache: Path) -> pd.DataFrame:
+    """Mean rank of each system by task and over all, from MIN_RANKED_LABELS labels on."""
+    parts = []
+    for name, task in TASKS.items():
+        cells = read(cache / f"combiners_{name}.jsonl")
+        parts.append(cells.assign(task=name, figure=cells[task.metric]))
+    cells = pd.concat(parts)
+    cells = cells[cells["size"] >= MIN_RANKED_LABELS]
+    cells["rank"] = cells.groupby(["task", "size", "seed"])["figure"].rank(ascending=False)
+    by_task = cells.groupby(["system", "task"])[["rank", "nll", "ece_classwise"]].mean()
+    table = by_task["rank"].unstack()
+    table["mean rank"] = table.mean(axis=1)
+    return table.join(by_task[["nll", "ece_classwise"]].groupby("system").mean()).sort_values(
+        "mean rank"
+    )
 
 
 def labelled(dataset: Dataset, task: Task) -> int:
