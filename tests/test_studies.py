@@ -333,7 +333,6 @@ def test_calibration_is_measured_before_and_after_where_there_are_rows(folder, w
     assert accuracy[("ml", "temperature")] == accuracy[("ml", "identity")]
 
 
-@pytest.mark.skipif("mlp" not in METHODS, reason="there is no FusionMLP")
 def test_the_form_of_the_mlp_is_varied(folder, workspace, config):
     found = run_study(
         "architecture",

@@ -32,60 +32,32 @@ SizesOption = Annotated[
 ]
 
 
-@app.command("learning-curve")
-def learning_curve(
-    config: ConfigOption,
-    out: OutOption = None,
-    seeds: SeedsOption = 5,
-    sizes: SizesOption = "",
-    set_: SetOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Every source and method on 5, 20, 50 and 100 % of the labels."""
-    _study("learning-curve", config, out, set_, workspace, json, seeds=seeds, sizes=sizes)
+# The studies that are told no more than which rows to train on, how often.
+OVER_SIZES = {
+    "learning-curve": "Every source and method on 5, 20, 50 and 100 % of the labels.",
+    "ablation": "Sources alone, left out, uncalibrated; the embedding in place of the logits.",
+    "frontier": "Accuracy against the share of texts sent to the LLM, and against money.",
+    "calibration": "Log-loss, Brier score and ECE of every source by calibrator.",
+    "architecture": "Hidden sizes, depth and dropout of the FusionMLP.",
+}
 
 
-@app.command()
-def ablation(
-    config: ConfigOption,
-    out: OutOption = None,
-    seeds: SeedsOption = 5,
-    sizes: SizesOption = "",
-    set_: SetOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Sources alone, left out, uncalibrated; the embedding in place of the logits."""
-    _study("ablation", config, out, set_, workspace, json, seeds=seeds, sizes=sizes)
+def _add_over_sizes(kind: str, about: str) -> None:
+    @app.command(kind, help=about)
+    def run(
+        config: ConfigOption,
+        out: OutOption = None,
+        seeds: SeedsOption = 5,
+        sizes: SizesOption = "",
+        set_: SetOption = None,
+        workspace: WorkspaceOption = None,
+        json: JsonOption = False,
+    ) -> None:
+        _study(kind, config, out, set_, workspace, json, seeds=seeds, sizes=sizes)
 
 
-@app.command()
-def frontier(
-    config: ConfigOption,
-    out: OutOption = None,
-    seeds: SeedsOption = 5,
-    sizes: SizesOption = "",
-    set_: SetOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Accuracy against the share of texts sent to the LLM, and against money."""
-    _study("frontier", config, out, set_, workspace, json, seeds=seeds, sizes=sizes)
-
-
-@app.command()
-def calibration(
-    config: ConfigOption,
-    out: OutOption = None,
-    seeds: SeedsOption = 5,
-    sizes: SizesOption = "",
-    set_: SetOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Log-loss, Brier score and ECE of every source before and after each calibrator."""
-    _study("calibration", config, out, set_, workspace, json, seeds=seeds, sizes=sizes)
+for _kind, _about in OVER_SIZES.items():
+    _add_over_sizes(_kind, _about)
 
 
 @app.command()
@@ -106,20 +78,6 @@ def prompt(
 ) -> None:
     """Prompt variants on the same texts: accuracy, log-loss and cost of each."""
     _study("prompt", config, out, set_, workspace, json, variants=variant or (), rows=rows)
-
-
-@app.command()
-def architecture(
-    config: ConfigOption,
-    out: OutOption = None,
-    seeds: SeedsOption = 5,
-    sizes: SizesOption = "",
-    set_: SetOption = None,
-    workspace: WorkspaceOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Hidden sizes, depth and dropout of the FusionMLP."""
-    _study("architecture", config, out, set_, workspace, json, seeds=seeds, sizes=sizes)
 
 
 @app.command()

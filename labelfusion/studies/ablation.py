@@ -20,7 +20,7 @@ from labelfusion.studies.embedding import EMBEDDING, embedding_signal, has_embed
 from labelfusion.studies.grid import GridStudy
 from labelfusion.studies.material import Block, need_sources
 from labelfusion.studies.options import Options, Place
-from labelfusion.studies.plots import Plot, dots
+from labelfusion.studies.plots import Plot, dots_plot
 from labelfusion.studies.statistics import interval, over_seeds
 from labelfusion.studies.systems import alone, changed, fused, fusion_method, measured, primary
 from labelfusion.studies.words import METRIC_NAMES, interval_words, listed, points
@@ -108,7 +108,7 @@ class Ablation(GridStudy):
             [_sentence(record, metric) for record in worth if record["size"] == self.sizes[-1]],
             table,
             ["size", "system", "seeds", "accuracy", "macro_f1", "nll", "brier"],
-            [_plot(last, metric), _plot(last, "nll")],
+            [_plot(last, name) for name in (metric, "nll")],
             {"worth": worth},
         )
 
@@ -147,14 +147,5 @@ def _sentence(record: Mapping[str, Any], metric: str) -> str:
 
 
 def _plot(table: pd.DataFrame, metric: str) -> Plot:
-    name = METRIC_NAMES[metric]
-    return Plot(
-        f"inputs-{metric}",
-        f"{name} by input, {table['size'].max()} labels",
-        f"{name} on the test rows",
-        "",
-        [dots(table, metric)],
-        "Mean over seeds with 95 % t intervals over seeds.",
-        kind="dots",
-        names=list(table["system"]),
-    )
+    title = f"{METRIC_NAMES[metric]} by input, {table['size'].max()} labels"
+    return dots_plot("inputs", title, table, metric)

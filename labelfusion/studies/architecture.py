@@ -17,7 +17,7 @@ from labelfusion.studies.cells import Cell, Row, largest
 from labelfusion.studies.grid import GridStudy
 from labelfusion.studies.material import need_sources
 from labelfusion.studies.options import Options, Place
-from labelfusion.studies.plots import Plot, dots
+from labelfusion.studies.plots import Plot, dots_plot
 from labelfusion.studies.statistics import over_seeds
 from labelfusion.studies.systems import FUSION, alone, changed, fused, measured, primary
 from labelfusion.studies.words import METRIC_NAMES, listed, share
@@ -77,7 +77,7 @@ class Architecture(GridStudy):
             reading,
             table,
             ["size", "system", "seeds", "accuracy", "macro_f1", "nll"],
-            [_plot(shown, metric), _plot(shown, "nll")],
+            [_plot(shown, name) for name in (metric, "nll")],
         )
 
 
@@ -97,14 +97,5 @@ def forms(config: FusionConfig) -> Mapping[str, dict[str, Any]]:
 
 
 def _plot(table: pd.DataFrame, metric: str) -> Plot:
-    name = METRIC_NAMES[metric]
-    return Plot(
-        f"architecture-{metric}",
-        f"{name} by form of the FusionMLP, {table['size'].max()} labels",
-        f"{name} on the test rows",
-        "",
-        [dots(table, metric)],
-        "Mean over seeds with 95 % t intervals over seeds; one setting is changed at a time.",
-        kind="dots",
-        names=list(table["system"]),
-    )
+    title = f"{METRIC_NAMES[metric]} by form of the FusionMLP, {table['size'].max()} labels"
+    return dots_plot("architecture", title, table, metric, "; one setting is changed at a time")

@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from labelfusion.studies.words import METRIC_NAMES
+
 # Okabe and Ito (2008): apart for colour-blind readers, on light and dark backgrounds.
 COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C8C8C", "#7F6000",
@@ -83,6 +85,20 @@ def dots(table: pd.DataFrame, y: str, name: str = "") -> Series:
         table[column].astype(float).tolist() for column in (y, f"{y}_low", f"{y}_high")
     )
     return Series(name or y, list(map(float, range(len(table)))), y_, low, high)
+
+
+def dots_plot(stem: str, title: str, table: pd.DataFrame, metric: str, note: str = "") -> Plot:
+    """A metric of every system of a table of `over_seeds`, a row of dots each."""
+    return Plot(
+        f"{stem}-{metric}",
+        title,
+        f"{METRIC_NAMES[metric]} on the test rows",
+        "",
+        [dots(table, metric)],
+        f"Mean over seeds with 95 % t intervals over seeds{note}.",
+        kind="dots",
+        names=list(table["system"]),
+    )
 
 
 def figures_span(plot: Plot) -> tuple[float, float]:
