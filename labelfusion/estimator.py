@@ -21,7 +21,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from labelfusion.classifier import FusedClassifier, score_llm, score_sent
-from labelfusion.config import FLAT_KEYS, FLAT_LLM_KEYS, RunConfig
+from labelfusion.config import RunConfig
+from labelfusion.config_reading import FLAT_KEYS, FLAT_LLM_KEYS
 from labelfusion.data import (
     cell_text,
     dataset_from_arrays,
