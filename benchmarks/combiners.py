@@ -7,7 +7,8 @@ nested in larger ones. A cell is stored the moment it is done, so a second call 
     python -m benchmarks.combiners tickets
     python -m benchmarks.combiners reviews
     python -m benchmarks.combiners ag_news --data FOLDER
-    python -m benchmarks.combiners ranks        over what the three have stored
+    python -m benchmarks.combiners go_emotions --data FOLDER    and others of benchmarks.hub
+    python -m benchmarks.combiners ranks        over what these have stored
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def main() -> None:
         print(markdown(ranks(args.cache), digits=3))
         return
     task = TASKS[args.task]
-    folder = args.data if args.task == "ag_news" else SAMPLES
+    folder = SAMPLES if task.ours else args.data
     config = configuration(task, require(folder / task.file), folder / task.scores)
     dataset = load_dataset(config.data)
     sizes = args.sizes or [round(share * labelled(dataset, task)) for share in SHARES]
@@ -70,6 +71,8 @@ def ranks(cache: Path) -> pd.DataFrame:
     parts = []
     for name, task in TASKS.items():
         cells = read(cache / f"combiners_{name}.jsonl")
+        if cells.empty:
+            continue
         parts.append(cells.assign(task=name, figure=cells[task.metric]))
     cells = pd.concat(parts)
     cells = cells[cells["size"] >= MIN_RANKED_LABELS]

@@ -6,6 +6,8 @@ LabelFusion paper (arXiv 2512.10793): hidden sizes 64 and 32 over [embedding, LL
     python -m benchmarks.label_budget tickets
     python -m benchmarks.label_budget reviews
     python -m benchmarks.label_budget ag_news --data FOLDER
+
+The data sets that benchmarks.hub fetches are read in the same way.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
+from benchmarks.hub import SOURCES
 from benchmarks.paths import add_data_option, require
 from labelfusion import RunConfig, pipeline
 from labelfusion.data import load_dataset
@@ -44,6 +47,17 @@ class Task:
     metric: str
     sizes: tuple[int, ...]
     test_rows: int = 0
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is one of the samples that the project carries."""
+        return (SAMPLES / self.file).exists()
+
+
+def _of_the_hub(name: str, metric: str) -> Task:
+    """A data set that benchmarks.hub has written."""
+    layout = {"split_column": "split", **SOURCES[name].layout}
+    return Task(f"{name}.csv", f"{name}_scores.csv", layout, metric, (50, 100, 200, 400, 1000))
 
 
 TASKS = {
@@ -70,6 +84,9 @@ TASKS = {
         "accuracy",
         (40, 80, 200, 800),
     ),
+    "ag_news_hub": _of_the_hub("ag_news_hub", "accuracy"),
+    "go_emotions": _of_the_hub("go_emotions", "macro_f1"),
+    "reuters": _of_the_hub("reuters", "macro_f1"),
 }
 
 
@@ -82,7 +99,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(".benchmark_cache"))
     args = parser.parse_args()
     task = TASKS[args.task]
-    folder = args.data if args.task == "ag_news" else SAMPLES
+    folder = SAMPLES if task.ours else args.data
     config = configuration(task, require(folder / task.file), folder / task.scores)
     dataset = load_dataset(config.data)
     print(f"{task.metric}, {args.seeds} seeds\n")
