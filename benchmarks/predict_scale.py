@@ -127,7 +127,7 @@ def in_a_process(run_folder: Path, path: Path, out: Path, ray: int = 0) -> dict:
     command = [sys.executable, "-m", "benchmarks.predict_scale", "--once"]
     arguments = [run_folder, path, out, ray]
     done = subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, check=True
+        [*command, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True
     )
     return json.loads(done.stdout.splitlines()[-1])
 
