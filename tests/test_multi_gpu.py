@@ -6,6 +6,8 @@ import importlib.util
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import psutil
@@ -22,6 +24,7 @@ from labelfusion.encoders.optimisation import Learner
 from labelfusion.encoders.team import Team, process_count
 from labelfusion.errors import ConfigError, MissingDependencyError, ModelError
 from labelfusion.types import Event, LabelSpace
+from scripts.screenshots import ROOT
 from tests.fine_tuning import SPACE, Interrupted, notes, word_rows
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -159,6 +162,38 @@ def test_an_interruption_here_ends_the_processes(encoder):
 
     with pytest.raises(Interrupted):
         encoder(epochs=500).fit(*word_rows(24), interrupt)
+
+
+# Trains for as long as it is let, and names its processes at the end of the first epoch.
+ENDLESS = """
+import multiprocessing, sys
+from labelfusion.config import MLConfig
+from labelfusion.encoders import make_encoder
+from tests.fine_tuning import SPACE, word_rows
+
+def tell(event):
+    if event.message.startswith("Epoch 1 of"):
+        print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+
+training = {"epochs": 1000, "patience": 0, "processes": 2}
+values = {"encoder": sys.argv[1], "fine_tune": True, "c": 1.0, "training": training}
+config = MLConfig.model_validate(values)
+make_encoder(config, SPACE, seed=0, cache_dir=None).fit(*word_rows(24), tell)
+"""
+
+
+@needs_accelerate
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+def test_the_processes_end_with_the_one_that_started_them(name, tiny):
+    command = [sys.executable, "-c", ENDLESS, str(tiny)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+        try:
+            assert parent.stdout is not None
+            children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+            assert len(children) == 2
+        finally:
+            parent.send_signal(getattr(signal, name, signal.SIGTERM))
+        assert psutil.wait_procs(children, timeout=120)[1] == []
 
 
 @needs_accelerate

@@ -257,9 +257,10 @@ def _joined(rank: int, place: _Place, device: str) -> Team:
         os.environ.setdefault(f"{backend}_SOCKET_IFNAME", loopback)
     import torch
     from accelerate import PartialState
+    from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUsage]
 
     torch.set_num_threads(place.threads)
-    store = torch.distributed.FileStore(place.meeting, place.size)
+    store = FileStore(place.meeting, place.size)
     PartialState(cpu=device == "cpu", store=store, rank=rank, world_size=place.size)
     return Team(rank, place.size)
 
