@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := anthropic,gemini,gemini-legacy,lora,redis
+EXTRAS := anthropic,gemini,gemini-legacy,lora,multi-gpu,redis
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 .PHONY: run test lint format screenshots clean

@@ -9,7 +9,7 @@ together, and with every text padded to --max-tokens.
 
     python -m benchmarks.training_speed --data FOLDER [--texts 800] [--repeats 5] [--device cuda]
 
-The Trainer needs the package accelerate, which LabelFusion itself does not.
+The Trainer needs the package accelerate, which LabelFusion needs for several processes only.
 """
 
 from __future__ import annotations

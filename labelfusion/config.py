@@ -83,6 +83,8 @@ class TrainingConfig(_Section):
     `patience`: epochs without a lower validation loss after which training stops; 0 trains all
     epochs on every row. `validation_share`: of the training rows, stratified, kept for that, where
     it comes to 20 rows or more.
+    `processes`: among which each step's batch is divided; "auto" is one a CUDA device. The result
+    is that of one process.
     `cross_fit`: how training rows get scores that did not see them; "auto" takes folds, and one
     hold-out (the first fold) from 2,000 rows on, because each fold is a training.
     """
@@ -99,6 +101,7 @@ class TrainingConfig(_Section):
     gradient_accumulation: int = Field(default=1, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     cross_fit: Literal["auto", "folds", "holdout"] = "auto"
+    processes: PositiveInt | Literal["auto"] = 1
 
 
 class LoRAConfig(_Section):

@@ -95,6 +95,7 @@ ml:
   folds: 5         # out-of-fold scores, so that the fusion never sees memorised texts
   # fine_tune: true  # train the transformer too, not only its head: slow without a GPU
   # lora: {rank: 8, alpha: 16}  # small adapters in place of all its weights (needs peft)
+  # training: {processes: auto}  # fine-tune on every GPU (needs accelerate)
   # joint: true      # and together with the LLM scores: one more source, "joint"
 """
 

@@ -35,6 +35,7 @@ PACKAGES = (
     "google-genai",
     "google-generativeai",
     "peft",
+    "accelerate",
     "redis",
     "ray",
 )

@@ -8,6 +8,7 @@ Does not know files, runs or how anything is drawn.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -105,25 +106,80 @@ def global_contributions(prediction: Prediction) -> dict[str, Any]:
 
     Raises InputError for a prediction without contributions.
     """
-    deciders = np.array(deciding_sources(prediction), dtype=str)
-    sources = {
-        name: _source_part(prediction, s) | {"decides": _mean(deciders == name)}
-        for s, name in enumerate(prediction.sources)
-    }
-    return {"rows": len(prediction), "sources": sources}
+    tally = ContributionTally()
+    tally.add(prediction)
+    return tally.to_dict()
 
 
-def _source_part(prediction: Prediction, s: int) -> dict[str, Any]:
-    shares = _contributions(prediction)[prediction.present[:, s], s]
-    labels = {
-        label: {"mean_absolute": _mean(np.abs(column)), "mean_signed": _mean(column)}
-        for label, column in zip(prediction.space.names, shares.T, strict=True)
-    }
-    return {"rows": len(shares), "mean_absolute": _mean(np.abs(shares)), "labels": labels}
+class ContributionTally:
+    """What `global_contributions` says, of predictions that come one after another."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._sources: dict[str, _SourceSums] = {}
+
+    def add(self, prediction: Prediction) -> None:
+        """Count the texts of a prediction. Raises InputError if it holds no contributions."""
+        shares = _contributions(prediction)
+        deciders = np.array(deciding_sources(prediction), dtype=str)
+        self._rows += len(prediction)
+        for s, name in enumerate(prediction.sources):
+            here = shares[prediction.present[:, s], s]
+            sums = _SourceSums.of(here, int((deciders == name).sum()), prediction.space.names)
+            self._sources[name] = self._sources[name] + sums if name in self._sources else sums
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `global_contributions` returns it."""
+        sources = {name: sums.means(self._rows) for name, sums in self._sources.items()}
+        return {"rows": self._rows, "sources": sources}
 
 
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if values.size else None
+@dataclass(frozen=True)
+class _SourceSums:
+    """Sums over the texts on which a source is present; `labels`: (k, 2), absolute and signed."""
+
+    rows: int
+    decided: int
+    names: tuple[str, ...]
+    absolute: float
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, shares: np.ndarray, decided: int, names: Sequence[str]) -> _SourceSums:
+        """Of (m, k) contributions."""
+        labels = [(np.abs(column).sum(), column.sum()) for column in shares.T]
+        return cls(
+            len(shares), decided, tuple(names), float(np.abs(shares).sum()), np.array(labels)
+        )
+
+    def __add__(self, other: _SourceSums) -> _SourceSums:
+        return _SourceSums(
+            self.rows + other.rows,
+            self.decided + other.decided,
+            self.names,
+            self.absolute + other.absolute,
+            self.labels + other.labels,
+        )
+
+    def means(self, rows: int) -> dict[str, Any]:
+        """`rows`: of all texts, those without the source too."""
+        labels = {
+            name: {
+                "mean_absolute": _ratio(absolute, self.rows),
+                "mean_signed": _ratio(signed, self.rows),
+            }
+            for name, (absolute, signed) in zip(self.names, self.labels.tolist(), strict=True)
+        }
+        return {
+            "rows": self.rows,
+            "mean_absolute": _ratio(self.absolute, self.rows * len(self.names)),
+            "labels": labels,
+            "decides": _ratio(self.decided, rows),
+        }
+
+
+def _ratio(part: float, whole: int) -> float | None:
+    return part / whole if whole else None
 
 
 def _contributions(prediction: Prediction) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +69,16 @@ def one_torch_thread() -> Iterator[None]:
 def tiny(tmp_path_factory) -> Path:
     """A folder with a transformer of a few kilobytes."""
     return write_tiny_transformer(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def without_dropout(tiny, tmp_path) -> Path:
+    """The tiny model, with nothing random in its passes."""
+    folder = shutil.copytree(tiny, tmp_path / "without_dropout")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 @pytest.fixture

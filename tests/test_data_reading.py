@@ -323,6 +323,18 @@ def test_damaged_parquet_and_workbook() -> None:
     assert "damaged" in refused(out.getvalue(), "x.xlsx").problem
 
 
+def test_workbook_that_would_fill_the_memory_is_not_unpacked(monkeypatch) -> None:
+    data = bytearray(workbook([["text"], ["a"]]))
+    # The size that the first part of the archive says it unpacks to.
+    stated = data.index(b"PK\x01\x02") + 24
+    data[stated : stated + 4] = (3_000_000_000).to_bytes(4, "little")
+    monkeypatch.delattr(openpyxl, "load_workbook")
+    error = refused(bytes(data), "x.xlsx")
+    assert error.expected == "at most 2,000 MB unpacked"
+    assert str(error.found).startswith("3,000 MB in a file of 0.00")
+    assert "csv" in str(error.remedy)
+
+
 def test_broken_json_names_its_line() -> None:
     error = refused(b'{"text": "a"}\n{"text": \n', "x.jsonl")
     assert error.where == "x.jsonl, row 2"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,16 +18,6 @@ from labelfusion.types import Event
 from tests.fine_tuning import Interrupted, interrupt_at_step, notes, word_rows
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-
-@pytest.fixture
-def without_dropout(tiny, tmp_path) -> Path:
-    """The tiny model, with nothing random in its passes."""
-    folder = shutil.copytree(tiny, tmp_path / "without_dropout")
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 @pytest.mark.parametrize("patience", [0, 2])

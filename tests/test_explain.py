@@ -10,18 +10,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labelfusion.cli.output import print_json, print_json_list
 from labelfusion.errors import InputError
 from labelfusion.evaluation import model_card
 from labelfusion.explain import (
+    ContributionTally,
     deciding_sources,
     explanation_table,
     explanations,
     global_contributions,
 )
 from labelfusion.fusion.model import FusionModel
+from labelfusion.predict_file import Wishes, explained_table, label_rows
 from labelfusion.runs import ResultsManager
+from labelfusion.scale.explain import explained_chunks
 from labelfusion.tasks import task_for
 from labelfusion.types import LabelSpace, Prediction, Signal
+from labelfusion.workspace import Workspace
 from tests.command_line import labelfusion, write_config
 from tests.run_data import small_config
 
@@ -143,14 +148,45 @@ def test_explain_prints_sums_writes_rows_and_json(trained):
     values = [float(word) for word in parts.split() if word[0] in "+-"]
     assert float(total) == pytest.approx(sum(values), abs=0.03)
 
-    told = json.loads(labelfusion(*command, "--json", cwd=trained).stdout)
+    options = ("--json", "--chunk-rows", "2", "--out", "parts.csv")
+    told = json.loads(labelfusion(*command, *options, cwd=trained).stdout)
     assert [text["id"] for text in told["texts"]] == [f"T{i:04}" for i in range(5)]
     assert set(told["contributions"]["sources"]) == {"ml", "llm"}
 
     labelfusion(*command, "--out", "why.csv", cwd=trained)
     table = pd.read_csv(trained / "why.csv")
+    assert (trained / "parts.csv").read_text() == (trained / "why.csv").read_text()
+    assert not list(trained.glob(".labelfusion-*"))
     assert len(table) == 5 * 7
     summed = table[["prior", "ml_contribution", "llm_contribution"]].sum(axis=1)
     assert np.allclose(summed, table["fused"], atol=1e-6)
     again = labelfusion(*command, "--out", "why.csv", cwd=trained, check=2)
     assert "--force" in again.stderr
+
+
+def test_chunks_say_what_the_whole_file_says(trained):
+    workspace = Workspace.at(trained / "ws")
+    run = ResultsManager(workspace).open("last")
+    whole = label_rows(run, trained / "few.csv", workspace=workspace)
+    tally, tables = ContributionTally(), []
+    for chunk in explained_chunks(run, trained / "few.csv", Wishes(), workspace, chunk_rows=2):
+        tally.add(chunk.prediction)
+        tables.append(explained_table(chunk))
+    assert list(map(len, tables)) == [14, 14, 7]
+    once = explained_table(whole)
+    pd.testing.assert_frame_equal(pd.concat(tables, ignore_index=True), once)
+    found, expected = tally.to_dict(), global_contributions(whole.prediction)
+    assert found["rows"] == expected["rows"] == 5
+    for name, part in expected["sources"].items():
+        labels = part.pop("labels")
+        for label, means in found["sources"][name].pop("labels").items():
+            assert means == pytest.approx(labels[label])
+        assert found["sources"][name] == pytest.approx(part)
+
+
+@pytest.mark.parametrize("items", [[], [{"a": "x\ny"}], [{"a": [1.5, None]}, {"b": {"c": "ü"}}]])
+def test_a_list_is_printed_item_by_item_as_at_once(items, capsys):
+    print_json({"run": "r", "empty": [], "texts": items})
+    expected = capsys.readouterr().out
+    print_json_list({"run": "r", "empty": []}, "texts", iter(items))
+    assert capsys.readouterr().out == expected

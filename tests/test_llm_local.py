@@ -103,3 +103,16 @@ def test_absent_model_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="empty"):
         score_rows(entry(tmp_path / "empty"), ROWS, SPACE)
+
+
+def test_a_name_that_is_no_folder_and_cannot_be_fetched_is_named_at_once(monkeypatch):
+    asked = []
+
+    def offline(name, **_):
+        asked.append(name)
+        raise ConnectionError("no route to the hub\nand so on")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    with pytest.raises(ModelError, match=r"llm\.model.*'nobody/none'.*no route.*a folder"):
+        score_rows(entry("nobody/none"), ROWS, SPACE)
+    assert asked == ["nobody/none"]

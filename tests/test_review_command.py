@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from labelfusion.review.report import review_run, write_review
 from labelfusion.workspace import Workspace
 from tests.command_line import labelfusion
 from tests.review_run import tickets_run
@@ -35,7 +37,7 @@ def test_the_tables_and_a_summary_are_written(trained):
 
     again = labelfusion("review", run.id, "--out", "found", "--workspace", "ws", cwd=root, check=2)
     assert "Give --force" in again.stderr
-    options = ("--workspace", "ws", "--force", "--json")
+    options = ("--workspace", "ws", "--force", "--excel-safe", "--json")
     forced = labelfusion("review", run.id, "--out", "found", *options, cwd=root)
     values = json.loads(forced.stdout)
     assert values["counts"]["mistakes"] == len(wrong)
@@ -53,6 +55,16 @@ def test_without_its_data_a_run_is_reviewed_without_texts(trained):
         shutil.move(data, run.config.data.path)
     assert "has been moved or changed" in done.stdout
     assert "text" not in pd.read_csv(root / "bare" / "label_issues.csv").columns
+
+
+def test_tables_for_a_spreadsheet_hold_no_formula(trained, tmp_path):
+    found = review_run(trained[1])
+    found = replace(found, mistakes=found.mistakes.assign(text="=1+1", confidence=-0.5))
+    for name, expected in (("plain", "=1+1"), ("safe", "'=1+1")):
+        write_review(found, tmp_path / name, force=False, excel_safe=name == "safe")
+        table = pd.read_csv(tmp_path / name / "mistakes.csv")
+        assert set(table["text"]) == {expected}
+        assert set(table["confidence"]) == {-0.5}
 
 
 @pytest.mark.parametrize(

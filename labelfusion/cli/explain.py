@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from json import dumps, loads
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from labelfusion.cli.output import Progress, print_json
+from labelfusion.cli.output import Progress, print_json_list
+from labelfusion.cli.predict import CHUNK_ROWS, ChunkOption, FileArgument
 from labelfusion.cli.runs import RunArgument
 from labelfusion.cli.train import ForceOption, JsonOption, WorkspaceOption
+
+if TYPE_CHECKING:
+    from labelfusion.predict_file import LabelledRows
 
 TEXT_WIDTH = 70
 
 
 def explain(
     run: RunArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Texts to explain.")],
+    file: FileArgument,
     out: Annotated[
         Path | None, typer.Option(help="Also write a row a text and label: .csv, .jsonl, .parquet.")
     ] = None,
@@ -25,43 +31,85 @@ def explain(
         typer.Option(help="Which texts the LLM sources are asked about."),
     ] = "saved",
     scores: Annotated[Path | None, typer.Option(help="Recorded LLM scores of the rows.")] = None,
+    chunk_rows: ChunkOption = CHUNK_ROWS,
     json: JsonOption = False,
     force: ForceOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Say of every text in FILE which source moved which label by how much, in log-odds."""
-    from labelfusion.explain import explanations, global_contributions
-    from labelfusion.predict_file import (
-        Wishes,
-        check_output,
-        explained_table,
-        label_rows,
-        write_table,
-    )
+    from labelfusion.predict_file import Wishes, check_output
     from labelfusion.runs import ResultsManager
+    from labelfusion.scale.explain import explained_chunks
     from labelfusion.workspace import Workspace
 
     if out is not None:
         check_output(out, force=force)
     space = Workspace.at(workspace)
-    found = ResultsManager(space).open(run)
-    progress = Progress()
+    found, progress = ResultsManager(space).open(run), Progress()
+    wishes = Wishes(routing, scores)
+    chunks = explained_chunks(found, file, wishes, space, chunk_rows=chunk_rows, on_event=progress)
     try:
-        labelled = label_rows(
-            found, file, Wishes(routing, scores), workspace=space, on_event=progress
-        )
+        with _Outputs(out, json=json) as outputs:
+            for labelled in chunks:
+                progress.close()
+                outputs.add(labelled)
+            outputs.finish(found.id)
     finally:
         progress.close()
-    if out is not None:
-        write_table(out, explained_table(labelled))
-        typer.echo(f"{len(labelled.rows)} texts explained in {out}", err=True)
-    texts = explanations(labelled.prediction, labelled.prior, labelled.rows.ids)
-    if json:
-        overall = global_contributions(labelled.prediction)
-        print_json({"run": found.id, "contributions": overall, "texts": texts})
-    elif out is None:
+
+
+class _Outputs:
+    """Where explained chunks go: the table of --out and --json at the end, text at once."""
+
+    def __init__(self, out: Path | None, *, json: bool) -> None:
+        from labelfusion.explain import ContributionTally
+        from labelfusion.scale.parts import Parts
+
+        self._out, self._json = out, json
+        # The parts of a table are beside it, where there is room for it.
+        self._folder = TemporaryDirectory(prefix=".labelfusion-", dir=out and out.parent)
+        place = Path(self._folder.name)
+        self._texts = (place / "texts.jsonl").open("w+", encoding="utf-8")
+        self._parts = Parts(place, out.suffix.lower()) if out else None
+        self._tally, self._chunks, self._rows = ContributionTally(), 0, 0
+
+    def __enter__(self) -> _Outputs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._texts.close()
+        self._folder.cleanup()
+
+    def add(self, labelled: LabelledRows) -> None:
+        """Take the next chunk in."""
+        from labelfusion.explain import explanations
+        from labelfusion.files import json_ready
+        from labelfusion.predict_file import explained_table
+        from labelfusion.scale.work import Made
+
+        if self._parts:
+            self._parts.add(self._chunks, Made(explained_table(labelled), {}))
+        self._chunks += 1
+        self._rows += len(labelled.rows)
+        if self._parts and not self._json:
+            return
+        texts = explanations(labelled.prediction, labelled.prior, labelled.rows.ids)
+        if self._json:
+            self._tally.add(labelled.prediction)
+            self._texts.writelines(f"{dumps(json_ready(text))}\n" for text in texts)
+            return
         for text, words in zip(texts, labelled.rows.texts, strict=True):
             _print_text(text, words)
+
+    def finish(self, run: str) -> None:
+        """Write what is written of all chunks together."""
+        if self._parts and self._out:
+            self._parts.join(self._chunks, self._out)
+            typer.echo(f"{self._rows} texts explained in {self._out}", err=True)
+        if self._json:
+            self._texts.seek(0)
+            value = {"run": run, "contributions": self._tally.to_dict()}
+            print_json_list(value, "texts", map(loads, self._texts))
 
 
 def _print_text(text: dict[str, Any], words: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import textwrap
 import time
 import traceback
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,22 @@ def print_json(value: object) -> None:
     from labelfusion.files import to_json
 
     typer.echo(to_json(value, indent=2))
+
+
+def print_json_list(value: dict[str, object], name: str, items: Iterable[object]) -> None:
+    """The same, of `value` and a last entry `name` that is a list, of which one item is in memory.
+
+    What is printed is what `print_json` prints.
+    """
+    from labelfusion.files import to_json
+
+    typer.echo(to_json(value | {name: []}, indent=2).removesuffix("]\n}"), nl=False)
+    end = "]\n}"
+    for number, item in enumerate(items):
+        text = textwrap.indent(to_json(item, indent=2), " " * 4)
+        typer.echo(f"{',' if number else ''}\n{text}", nl=False)
+        end = "\n  ]\n}"
+    typer.echo(end)
 
 
 def print_table(frame: pd.DataFrame, index: bool = False) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from labelfusion.cli.output import print_json
+from labelfusion.cli.predict import ExcelOption
 from labelfusion.cli.runs import RunArgument
 from labelfusion.cli.train import ForceOption, JsonOption, WorkspaceOption
 
@@ -19,6 +20,7 @@ def review(
     out: Annotated[Path, typer.Option(help="Folder for the tables; it is made if need be.")],
     workspace: WorkspaceOption = None,
     force: ForceOption = False,
+    excel_safe: ExcelOption = False,
     json: JsonOption = False,
 ) -> None:
     """Mistakes, slices that are worse than the rest, and suspected label errors of a run.
@@ -29,7 +31,7 @@ def review(
     from labelfusion.runs import ResultsManager
 
     found = review_run(ResultsManager(workspace).open(run))
-    files = write_review(found, out, force=force)
+    files = write_review(found, out, force=force, excel_safe=excel_safe)
     if json:
         print_json(found.to_dict(SHOWN) | {"files": {path.stem: path for path in files}})
     else:

@@ -15,6 +15,9 @@ from labelfusion.data.source import RawTable, Source, WholeTable
 from labelfusion.data.table import cell_text
 from labelfusion.errors import InputError, did_you_mean
 
+# Packed, a sheet takes a hundredth of its size and less; unpacked, it has to fit into memory.
+MAX_UNPACKED_BYTES = 2_000_000_000
+
 
 def xlsx_table(source: Source, sheet: str | None) -> RawTable:
     import openpyxl
@@ -26,7 +29,9 @@ def xlsx_table(source: Source, sheet: str | None) -> RawTable:
     name = source.name
     try:
         with source.open() as file:
-            book = openpyxl.load_workbook(io.BytesIO(file.read()), read_only=True, data_only=True)
+            packed = io.BytesIO(file.read())
+        _check_size(packed, name)
+        book = openpyxl.load_workbook(packed, read_only=True, data_only=True)
         title = _sheet_name([str(each.title) for each in book.worksheets], sheet, name)
         rows = _xlsx_rows(book[title])
     except InputError:
@@ -44,6 +49,27 @@ def xlsx_table(source: Source, sheet: str | None) -> RawTable:
     if others:
         notes["other sheets"] = ", ".join(others)
     return _from_rows(rows, notes, f"{name} [{title}]" if others else name)
+
+
+def _check_size(packed: io.BytesIO, name: str) -> None:
+    """Raise InputError for a workbook that would fill the memory, before it is unpacked.
+
+    No part can unpack to more than the size it states: zipfile stops there.
+    """
+    with zipfile.ZipFile(packed) as parts:
+        unpacked = sum(part.file_size for part in parts.infolist())
+    if unpacked > MAX_UNPACKED_BYTES:
+        raise InputError(
+            "The workbook is too large to be unpacked",
+            where=name,
+            expected=f"at most {_megabytes(MAX_UNPACKED_BYTES)} unpacked",
+            found=f"{_megabytes(unpacked)} in a file of {_megabytes(packed.getbuffer().nbytes)}",
+            remedy="Save the sheet with the data as .csv, which is read in parts",
+        )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e6:.2g} MB"
 
 
 def _xlsx_rows(sheet: Any) -> list[list[str]]:

@@ -16,6 +16,8 @@
     lora.py             adapters in place of training all weights
     optimisation.py     steps: losses, gradients, two learning rates
     training.py         epochs: schedule, early stopping, resume, the check before
+    team.py             several processes that train: shares, sums of gradients
+    launch.py           these processes, from their start to their end
     training_cost.py    what fine-tuning costs, beforehand
     checkpoint.py       a training's state on disk
     progress.py         events now and then
@@ -80,7 +82,8 @@ def make_encoder(
 
     Raises:
         ConfigError: `encoder: none`, which has no encoder to make.
-        MissingDependencyError: `lora` is set and peft is not installed.
+        MissingDependencyError: `lora` is set and peft is not installed, or several processes are to
+            train and accelerate is not.
         ModelError: the model cannot be found, fetched or trusted.
     """
     if config.encoder == "none":

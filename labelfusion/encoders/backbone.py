@@ -6,13 +6,13 @@ Knows devices, precision and memory. Does not know labels or how the weights are
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from labelfusion.config import LoRAConfig
-from labelfusion.encoders.batches import MicroBatch
+from labelfusion.encoders.batches import MicroBatch, free_memory
 from labelfusion.encoders.embeddings import pooled
 from labelfusion.encoders.lora import merged, with_adapters
 from labelfusion.encoders.pretrained import Pretrained, choose_device, load_transformer
@@ -92,6 +92,16 @@ class Backbone:
         """Make the adapters, if there are some, part of the weights."""
         if hasattr(self.network, "peft_config"):
             self.network = merged(self.network)
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Leave the device's memory to other processes for a while."""
+        self.network.to("cpu")
+        free_memory()
+        try:
+            yield
+        finally:
+            self.network.to(self.device)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         import torch

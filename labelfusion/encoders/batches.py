@@ -62,6 +62,11 @@ class MicroBatch:
             # Out here the traceback, and with it the failed pass' tensors, is gone.
             self._halve(reason)
 
+    def lower(self, size: int) -> None:
+        """Go on with `size` texts if that is fewer, as another process ran out of memory."""
+        if size < self.size:
+            self._set(size, "in another process of the training")
+
     def _halve(self, reason: str) -> None:
         if self.size == 1:
             raise ModelError(
@@ -69,11 +74,14 @@ class MicroBatch:
                 found=reason,
                 remedy="Lower ml.max_tokens, use a smaller model, or set ml.device: cpu",
             )
-        before, self.size = self.size, (self.size + 1) // 2
-        _free_memory()
+        free_memory()
+        self._set((self.size + 1) // 2, reason)
+
+    def _set(self, size: int, reason: str) -> None:
+        before, self.size = self.size, size
         message = (
             f"Out of memory with {before} texts at once: going on with {self.size}, and gradients "
-            "of twice as many passes added up"
+            "of more passes added up"
         )
         data = {"micro_batch": self.size, "before": before, "error": reason}
         self._on_event(Event("ml", "note", message, data=data))
@@ -88,7 +96,8 @@ def out_of_memory(error: RuntimeError) -> bool:
     return known or isinstance(error, torch.OutOfMemoryError)
 
 
-def _free_memory() -> None:
+def free_memory() -> None:
+    """Give back to the device what torch holds of it and nothing uses."""
     import torch
 
     if torch.cuda.is_available():

@@ -50,6 +50,10 @@ class TrainingProgress:
     curve: list[dict[str, Any]] = field(default_factory=list)
 
 
+# What `Checkpoint.read` returns: progress, current tensors, best tensors.
+Kept = tuple[TrainingProgress, "dict[str, torch.Tensor]", "dict[str, torch.Tensor]"]
+
+
 class Checkpoint:
     """One training's folder. Files carry their epoch; progress.json, written last, names them.
 
@@ -82,7 +86,7 @@ class Checkpoint:
             path.unlink(missing_ok=True)
         self._written = time.monotonic()
 
-    def read(self) -> tuple[TrainingProgress, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    def read(self) -> Kept:
         """(progress, current tensors, best tensors); current is empty for a finished training.
 
         Raises:

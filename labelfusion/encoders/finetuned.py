@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,10 +26,12 @@ from labelfusion.encoders.checkpoint import Checkpoint, TrainingProgress, remove
 from labelfusion.encoders.embedding_cache import MemoryCache
 from labelfusion.encoders.embeddings import Embedder, shared_cache
 from labelfusion.encoders.head import LogisticHead, fit_head
+from labelfusion.encoders.launch import Assignment, train_in_processes
 from labelfusion.encoders.lora import require_peft
-from labelfusion.encoders.optimisation import Learner, TrainingRows
+from labelfusion.encoders.optimisation import Learner, MakeLearner, TrainingRows
 from labelfusion.encoders.pretrained import Pretrained, describe, find_pretrained
 from labelfusion.encoders.progress import Progress
+from labelfusion.encoders.team import process_count
 from labelfusion.encoders.training import Plan, Training
 from labelfusion.encoders.training_cost import stops_early, training_cost
 from labelfusion.errors import ModelError
@@ -61,6 +64,7 @@ class FineTunedEncoder:
         if trained is None:
             if config.lora is not None:
                 require_peft()
+            process_count(config)
             self._weights = self._pretrained(cache_dir)
             self.name = self._weights.name
             # A relative folder would be looked for elsewhere when loaded from elsewhere.
@@ -112,7 +116,8 @@ class FineTunedEncoder:
         Raises:
             InputError: no rows, or a multi-class row without exactly one label.
             ModelError: the model cannot be loaded, does not learn, or needs too much memory.
-            ConfigError: the device, the precision or the package for LoRA is not to be had.
+            ConfigError: the device, the precision or the package for LoRA or for several processes
+                is not to be had.
         """
         self._fit(texts, targets, on_event, n_total=None)
 
@@ -159,7 +164,6 @@ class FineTunedEncoder:
         self._backbone = backbone = self._load()
         self._checkpoint = self._open_checkpoint(texts, targets)
         train, validation = self._divide(targets)
-        micro = MicroBatch(self.config.batch_size, on_event)
         trained_on: list[int] = train.tolist()
         known = [texts[i] for i in trained_on]
         probe = self._probe(backbone, known, targets[train], on_event)
@@ -169,11 +173,32 @@ class FineTunedEncoder:
         rows = self._training_rows(backbone.tokens(texts), targets[:, probe.fitted])
         if self.config.lora is not None:
             backbone.adapt(self.config.lora, self.seed)
-        learner = self._learner(backbone, probe, rows, micro)
+        make, micro = self._learner(probe, rows), MicroBatch(self.config.batch_size, on_event)
+        learner = make(backbone=backbone, micro=micro)
         plan = self._plan(train, validation, n_total)
-        self.progress = Training(learner, plan, self._checkpoint, on_event).run()
+        self._train(learner, make, plan, on_event)
         backbone.merge()
         self._take_over(probe, learner.head_arrays())
+
+    def _train(self, learner: Learner, make: MakeLearner, plan: Plan, on_event: OnEvent) -> None:
+        """Leave the best weights in `learner`, trained by it or in processes that make theirs."""
+        count = process_count(self.config)
+        if count == 1:
+            self.progress = Training(learner, plan, self._checkpoint, on_event).run()
+            return
+        assignment = Assignment(
+            device=learner.backbone.device.type,
+            load=self._loading(),
+            lora=self.config.lora,
+            learner=make,
+            plan=plan,
+            micro_size=learner.micro.size,
+            checkpoint=self._checkpoint,
+        )
+        with learner.backbone.set_aside():
+            trained = train_in_processes(assignment, count, on_event)
+        self.progress = trained.progress
+        learner.restore(trained.state)
 
     def _take_over(self, probe: LogisticHead, trained: Mapping[str, np.ndarray]) -> None:
         """Labels without rows of both kinds keep their prior."""
@@ -185,7 +210,11 @@ class FineTunedEncoder:
         return find_pretrained(self.config.encoder, shared_cache(cache_dir))
 
     def _load(self) -> Backbone:
-        return Backbone(
+        return self._loading()()
+
+    def _loading(self) -> Callable[[], Backbone]:
+        return partial(
+            Backbone,
             self._weights,
             device=self.config.device,
             precision=self.config.training.precision,
@@ -217,10 +246,10 @@ class FineTunedEncoder:
             balanced=self.config.training.class_weights == "balanced",
         )
 
-    def _learner(
-        self, backbone: Backbone, probe: LogisticHead, rows: TrainingRows, micro: MicroBatch
-    ) -> Learner:
-        return Learner(backbone, started_head(probe), rows, self.config.training, micro)
+    def _learner(self, probe: LogisticHead, rows: TrainingRows) -> MakeLearner:
+        """What makes a learner that starts at `probe`; other processes can be given it."""
+        head = started_head(probe)
+        return partial(Learner, head=head, rows=rows, config=self.config.training)
 
     def _plan(self, train: np.ndarray, validation: np.ndarray, n_total: int | None) -> Plan:
         training = self.config.training
@@ -296,7 +325,8 @@ class FineTunedEncoder:
 
     def _key(self, texts: Sequence[str], targets: np.ndarray) -> str:
         """Of everything that decides what a training of the pretrained weights comes to."""
-        config = self.config.model_dump(mode="json", exclude={"encoder", "folds"})
+        elsewhere = {"encoder": True, "folds": True, "training": {"processes"}}
+        config = self.config.model_dump(mode="json", exclude=elsewhere)
         settings = [
             self._weights.digest,
             config,

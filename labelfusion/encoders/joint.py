@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -31,8 +32,9 @@ from labelfusion.encoders.fusion_mlp import (
     started,
 )
 from labelfusion.encoders.head import LogisticHead
-from labelfusion.encoders.optimisation import Learner, TrainingRows
+from labelfusion.encoders.optimisation import Learner, MakeLearner, TrainingRows
 from labelfusion.encoders.pretrained import Pretrained
+from labelfusion.encoders.team import ALONE, Team
 from labelfusion.errors import ModelError
 from labelfusion.types import LabelSpace, OnEvent, Signal, ignore_event
 
@@ -177,15 +179,14 @@ class JointEncoder(FineTunedEncoder):
         self.sources = self._evidence.sources if self._evidence else ()
         super()._fit(texts, targets, on_event, n_total)
 
-    def _learner(
-        self, backbone: Backbone, probe: LogisticHead, rows: TrainingRows, micro: MicroBatch
-    ) -> Learner:
+    def _learner(self, probe: LogisticHead, rows: TrainingRows) -> MakeLearner:
         if self._evidence is None:
-            return super()._learner(backbone, probe, rows, micro)
+            return super()._learner(probe, rows)
         head = started_head(probe)
         head |= started(len(probe.weights), len(self.sources), len(head["bias"]), self.seed)
         read = self._evidence.of_labels(probe.fitted)
-        return JointLearner(backbone, head, rows, self.config.training, micro, read)
+        settings = {"rows": rows, "config": self.config.training, "evidence": read}
+        return partial(JointLearner, head=head, **settings)
 
     def _take_over(self, probe: LogisticHead, trained: Mapping[str, np.ndarray]) -> None:
         super()._take_over(probe, trained)
@@ -208,9 +209,11 @@ class JointLearner(Learner):
         rows: TrainingRows,
         config: TrainingConfig,
         micro: MicroBatch,
+        team: Team = ALONE,
+        *,
         evidence: LLMEvidence,
     ) -> None:
-        super().__init__(backbone, head, rows, config, micro)
+        super().__init__(backbone, head, rows, config, micro, team)
         self._scores, self._present = (
             _tensor(values).to(backbone.device) for values in (evidence.scores, evidence.present)
         )

@@ -15,11 +15,14 @@ import numpy as np
 from labelfusion.config import TrainingConfig
 from labelfusion.encoders.backbone import Backbone, Tokens
 from labelfusion.encoders.batches import MicroBatch, chunks
+from labelfusion.encoders.team import ALONE, Team
 from labelfusion.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
 
+# Takes `backbone`, `micro` and, among several processes, `team`.
+MakeLearner = Callable[..., "Learner"]
 MAX_GRADIENT_NORM = 1.0
 # No row of a rare label may outweigh more than so many others.
 MAX_CLASS_WEIGHT = 50.0
@@ -66,6 +69,8 @@ class Learner:
     Attributes:
         head: the head's tensors by name, "weights" (d, k) and "bias" (k,) among them.
         micro: texts that go through the network at once.
+        team: the processes that learn together. Each holds the same weights and takes the same
+            steps: a batch is divided among them, and losses and gradients are added up.
     """
 
     def __init__(
@@ -75,10 +80,11 @@ class Learner:
         rows: TrainingRows,
         config: TrainingConfig,
         micro: MicroBatch,
+        team: Team = ALONE,
     ) -> None:
         import torch
 
-        self.backbone, self.rows, self.micro = backbone, rows, micro
+        self.backbone, self.rows, self.micro, self.team = backbone, rows, micro, team
         device = backbone.device
         self.head = {
             name: torch.tensor(array, dtype=torch.float32, device=device).requires_grad_()
@@ -121,7 +127,8 @@ class Learner:
         """
         import torch
 
-        loss = self.micro.run(lambda size: self._accumulate(rows, size))
+        share = self.team.share(rows)
+        loss = self._of_all(self.micro.run(lambda size: self._accumulate(share, len(rows), size)))
         if not np.isfinite(loss):
             raise ModelError(
                 "The training has diverged: the loss is not a number",
@@ -130,16 +137,17 @@ class Learner:
                 remedy="Lower learning_rate and head_learning_rate, or set precision: fp32",
             )
         everything = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.team.sum_gradients(everything)
         torch.nn.utils.clip_grad_norm_(everything, MAX_GRADIENT_NORM)
         for group in self.optimizer.param_groups:
             group["lr"] = group["full_rate"] * scale
         self.optimizer.step()
         return loss
 
-    def _accumulate(self, rows: np.ndarray, size: int) -> float:
-        """Gradients of the rows' weighted mean loss, `size` rows a pass."""
+    def _accumulate(self, rows: np.ndarray, n: int, size: int) -> float:
+        """Gradients of the rows' part of the mean loss of n rows, `size` rows a pass."""
         self.optimizer.zero_grad(set_to_none=True)
-        return self._mean_loss(rows, size, lambda loss: loss.backward())
+        return self._part_of_mean(rows, n, size, lambda loss: loss.backward())
 
     def loss(self, rows: np.ndarray) -> float:
         """The rows' weighted mean loss, nats a text, without dropout and gradients."""
@@ -147,16 +155,24 @@ class Learner:
 
         self.backbone.network.eval()
         ordered = rows[np.argsort([-len(self.rows.tokens[i]) for i in rows], kind="stable")]
+        share, n = self.team.share(ordered), len(rows)
         with torch.inference_mode():
-            return self.micro.run(lambda size: self._mean_loss(ordered, size, lambda _: None))
+            part = self.micro.run(lambda size: self._part_of_mean(share, n, size, lambda _: None))
+        return self._of_all(part)
 
-    def _mean_loss(
-        self, rows: np.ndarray, size: int, then: Callable[[torch.Tensor], object]
+    def _of_all(self, part: float) -> float:
+        """The sum of all processes' parts of a loss; they go on with the least of their sizes."""
+        told = self.team.gathered(part, self.micro.size)
+        self.micro.lower(int(told[:, 1].min()))
+        return float(told[:, 0].sum())
+
+    def _part_of_mean(
+        self, rows: np.ndarray, n: int, size: int, then: Callable[[torch.Tensor], object]
     ) -> float:
         # By the rows and not by their weights, which would cancel where a batch has one label.
         total = 0.0
         for part in chunks(rows, size):
-            loss = (self._losses(part) * self._row_weights[part]).sum() / len(rows)
+            loss = (self._losses(part) * self._row_weights[part]).sum() / n
             then(loss)
             total += loss.item()
         return total

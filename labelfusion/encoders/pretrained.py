@@ -67,7 +67,8 @@ def find_pretrained(encoder: str, memo: ByteCache) -> Pretrained:
     folder = Path(encoder).expanduser().resolve()
     if folder.is_dir():
         return describe(folder.name, str(folder), folder, memo)
-    return describe(encoder, encoder, _from_hub(encoder), memo)
+    fetched = hub_folder(encoder, where="ml.encoder", remedy=OFFLINE_REMEDY)
+    return describe(encoder, encoder, fetched, memo)
 
 
 def describe(name: str, source: str, folder: Path, memo: ByteCache) -> Pretrained:
@@ -183,20 +184,24 @@ def _check_default(weights: Path, memo: ByteCache) -> None:
         )
 
 
-def _from_hub(encoder: str) -> Path:
+def hub_folder(model: str, *, where: str, remedy: str) -> Path:
+    """The folder of a model of the hub: fetched, or what was fetched before if there is no network.
+
+    Raises ModelError, with the setting `where` and the remedy: it is not to be had.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
         # Only the top folder: the same weights often lie beside it in other formats.
         patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
-        return Path(snapshot_download(encoder, allow_patterns=patterns, ignore_patterns="*/*"))
+        return Path(snapshot_download(model, allow_patterns=patterns, ignore_patterns="*/*"))
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise ModelError(
-            f"The model {encoder!r} is no folder here and cannot be fetched from the hub",
-            where="ml.encoder",
+            f"The model {model!r} is no folder here and cannot be fetched from the hub",
+            where=where,
             found=_first_line(error),
-            remedy=OFFLINE_REMEDY,
+            remedy=remedy,
         ) from error
 
 

@@ -2,6 +2,8 @@
 
 Knows when things happen. Does not know how a step is computed (optimisation.py) or what an encoder
 is. The result depends on the rows, the settings and the seed, not on how often it was interrupted.
+In a team of processes all go through the same epochs, and come to the same losses and decisions;
+the first one tells and writes.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 
 from labelfusion.config import TrainingConfig
 from labelfusion.encoders.batches import bucketed_batches
-from labelfusion.encoders.checkpoint import Checkpoint, TrainingProgress
+from labelfusion.encoders.checkpoint import Checkpoint, Kept, TrainingProgress
 from labelfusion.encoders.optimisation import Learner
 from labelfusion.encoders.progress import Progress
 from labelfusion.errors import ModelError
@@ -92,7 +94,7 @@ class Training:
         self, learner: Learner, plan: Plan, checkpoint: Checkpoint | None, on_event: OnEvent
     ) -> None:
         self.learner, self.plan, self.progress = learner, plan, TrainingProgress()
-        self._checkpoint, self._on_event = checkpoint, on_event
+        self._checkpoint, self._on_event, self._team = checkpoint, on_event, learner.team
         self._told = Progress(on_event, plan.passes)
         self._best: dict[str, torch.Tensor] = {}
         self._stopwatch = _Stopwatch()
@@ -124,7 +126,9 @@ class Training:
         import torch
 
         # Drawn from (seed, epoch) alone, so that a resumed training draws what it would have.
-        torch.manual_seed(int(np.random.default_rng([self.plan.seed, epoch]).integers(2**31)))
+        # Each process draws its own dropout, since each has its own rows.
+        drawn = [self.plan.seed, epoch] + ([2, self._team.rank] if self._team.rank else [])
+        torch.manual_seed(int(np.random.default_rng(drawn).integers(2**31)))
         rng = np.random.default_rng([self.plan.seed, epoch, 1])
         lengths = np.array([len(self.learner.rows.tokens[i]) for i in self.plan.train])
         batches = bucketed_batches(lengths, self.plan.batch_size, rng)
@@ -181,17 +185,11 @@ class Training:
         self._on_event(Event("ml", "note", message, done, plan.passes, "texts", {"curve": point}))
 
     def _resume(self) -> bool:
-        """Take up the checkpoint; False if there is none that can be read."""
-        if self._checkpoint is None:
+        """Take up the checkpoint; False if there is none that every process can read."""
+        found = self._read()
+        if not self._team.gathered(found is not None).all() or found is None:
             return False
-        try:
-            self.progress, current, self._best = self._checkpoint.read()
-        except FileNotFoundError:
-            return False
-        except ValueError as error:
-            self._checkpoint.remove()
-            self._note(f"The checkpoint cannot be read ({error}): training starts afresh")
-            return False
+        self.progress, current, self._best = found
         if current:
             self.learner.restore(current)
             self.learner.restore_optimizer(current)
@@ -199,9 +197,22 @@ class Training:
         self._note(f"Taken up from a checkpoint after epoch {self.progress.epoch}")
         return True
 
+    def _read(self) -> Kept | None:
+        if self._checkpoint is None:
+            return None
+        try:
+            return self._checkpoint.read()
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            if self._team.leads:
+                self._checkpoint.remove()
+            self._note(f"The checkpoint cannot be read ({error}): training starts afresh")
+            return None
+
     def _keep(self) -> None:
         """Write a checkpoint if it is time; without one, training goes on all the same."""
-        if self._checkpoint is None or not self._checkpoint.due:
+        if self._checkpoint is None or not self._team.leads or not self._checkpoint.due:
             return
         self.progress.micro_batch = self.learner.micro.size
         current = self.learner.state() | self.learner.optimizer_state()

@@ -14,7 +14,13 @@ import pandas as pd
 
 from labelfusion.data import load_dataset
 from labelfusion.errors import InputError
-from labelfusion.files import check_writable, sha256, write_atomically, write_text
+from labelfusion.files import (
+    check_writable,
+    sha256,
+    spreadsheet_safe,
+    write_atomically,
+    write_text,
+)
 from labelfusion.review.issues import label_issues
 from labelfusion.review.mistakes import mistakes
 from labelfusion.review.rows import ReviewRows, review_rows
@@ -105,9 +111,10 @@ def _data_is_there(run: Run) -> bool:
     return path.is_file() and sha256(path) == run.status.data.get("sha256")
 
 
-def write_review(review: Review, out: Path, *, force: bool) -> list[Path]:
+def write_review(review: Review, out: Path, *, force: bool, excel_safe: bool = False) -> list[Path]:
     """Write the tables and the summary into `out`; returns their paths.
 
+    `excel_safe`: the tables hold no cell that a spreadsheet runs as a formula.
     Raises InputError: a file is there already and `force` is not given, or `out` cannot be made.
     """
     try:
@@ -125,7 +132,8 @@ def write_review(review: Review, out: Path, *, force: bool) -> list[Path]:
     for path in paths:
         check_writable(path, force=force)
     for name, table in tables.items():
-        write_atomically(out / name, _csv_writer(table))
+        safe = spreadsheet_safe(table) if excel_safe else table
+        write_atomically(out / name, _csv_writer(safe))
     write_text(out / "summary.txt", review.summary(20) + "\n")
     return paths
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from labelfusion.cache.memory import NoCache
 from labelfusion.config import LLMConfig
+from labelfusion.encoders.pretrained import hub_folder
 from labelfusion.errors import ModelError
 from labelfusion.llm.context import ScoringContext
 from labelfusion.llm.examples import Example, ExamplePicker
@@ -32,6 +33,9 @@ _VERSION = "local-1"
 _YES_NO = (" yes", " no")
 # Tokens kept for a text at least, however long the instructions are.
 _MIN_TEXT_TOKENS = 16
+_REMEDY = (
+    "Correct llm.model: a folder, or a name of the hub, whose model is fetched once while online"
+)
 
 
 def score(
@@ -130,15 +134,22 @@ class LocalModel:
         stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         return f"{folder.name} {stats}"
 
+    def _folder(self) -> Path:
+        folder = Path(self._name).expanduser()
+        if folder.is_dir():
+            return folder
+        return hub_folder(self._name, where="llm.model", remedy=_REMEDY)
+
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        folder = self._folder()
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self._name)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             model: Any = AutoModelForCausalLM.from_pretrained(
-                self._name, dtype="auto", use_safetensors=True
+                folder, local_files_only=True, dtype="auto", use_safetensors=True
             )
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
@@ -146,7 +157,7 @@ class LocalModel:
                 where=self._name,
                 expected="a folder with config.json, a tokenizer and safetensors of a causal LM",
                 found=" ".join(str(error).split())[:300],
-                remedy="Correct llm model, or fetch the model while online",
+                remedy=_REMEDY,
             ) from None
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return tokenizer, model.to(device).eval()
