@@ -11,6 +11,7 @@ import io
 import pickle
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -68,8 +69,8 @@ class RayTasks:
                 finished = tasks.wait()
                 for event in answer(keeper.heard.remote()):
                     on_event(event)
-                for reference in finished:
-                    yield from tasks.result(reference)
+                for future in finished:
+                    yield from tasks.result(future)
         finally:
             tasks.cancel()
 
@@ -93,28 +94,30 @@ class _Tasks:
     ) -> None:
         self._ray, self._start, self._items = ray, start, items
         self._workers, self._on_event = workers, on_event
-        self._waiting, self._running = deque(range(len(items))), dict[Any, int]()
+        self._waiting = deque(range(len(items)))
+        self._running: dict[Future[Any], tuple[int, Any]] = {}
         self._lost: Counter[int] = Counter()
 
     @property
     def left(self) -> bool:
         return bool(self._waiting or self._running)
 
-    def wait(self) -> list[Any]:
+    def wait(self) -> set[Future[Any]]:
         """Start what there is room for; the first to be finished, if one is before long."""
         while self._waiting and len(self._running) < self._workers:
             position = self._waiting.popleft()
-            self._running[self._start(self._items[position])] = position
-        finished, _ = self._ray.wait(list(self._running), timeout=LISTEN_EVERY_S)
-        return finished
+            reference = self._start(self._items[position])
+            self._running[reference.future()] = position, reference
+        # Not ray.wait, in which a signal becomes an error of Ray's.
+        return wait(self._running, LISTEN_EVERY_S, FIRST_COMPLETED).done
 
-    def result(self, reference: Any) -> Iterator[tuple[int, Any]]:
+    def result(self, future: Future[Any]) -> Iterator[tuple[int, Any]]:
         """(position, result) of a task that is finished; nothing if it is to be tried again."""
         from ray.exceptions import RayError, RayTaskError
 
-        position = self._running.pop(reference)
+        position, _ = self._running.pop(future)
         try:
-            found = self._ray.get(reference)
+            found = future.result()
         except RayTaskError as error:
             raise self._unexpected(position, error.cause) from error
         except RayError as error:
@@ -146,7 +149,7 @@ class _Tasks:
         self._waiting.appendleft(position)
 
     def cancel(self) -> None:
-        for reference in self._running:
+        for _, reference in self._running.values():
             self._ray.cancel(reference, force=True)
 
 
