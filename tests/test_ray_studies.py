@@ -13,17 +13,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from labelfusion.cli.train import train
 from labelfusion.config import RunConfig
 from labelfusion.encoders import cross_fit, embeddings
 from labelfusion.errors import InputError, RunError
 from labelfusion.scale.ray_cluster import Cluster
 from labelfusion.scale.ray_tasks import TRIES, RayTasks
+from labelfusion.spreading import one_by_one
 from labelfusion.studies import KINDS, Options, run_study
 from labelfusion.studies.ablation import Ablation
 from labelfusion.studies.calibration import CalibrationStudy
 from labelfusion.studies.learning_curve import LearningCurve
+from labelfusion.types import ignore_event
 from labelfusion.workspace import Workspace
-from tests.command_line import labelfusion, write_config
 from tests.fine_tuning import run_settings, word_rows
 from tests.ray_cluster import MARKS, small_cluster
 from tests.run_data import small_config
@@ -55,50 +57,10 @@ def lines(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "cells.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("kind", ["learning-curve", "transfer"])
-def test_a_study_is_the_same_wherever_its_cells_are_done(kind, tasks, workspace, tmp_path):
-    config = small_config(tmp_path)
-    target = tmp_path / "other.csv"
-    rows = pd.read_csv(config.data.path).head(50)
-    rows.assign(text="Again: " + rows["text"], id="n" + rows["id"].astype(str)).to_csv(target)
-    options = Options(seeds=2, sizes=(40,), target=target if kind == "transfer" else None)
-    if kind == "transfer":
-        config = config.model_copy(update={"llm": []})
-    events: list = []
-    here = run_study(kind, config, out=tmp_path / "here", workspace=workspace, options=options)
-    there = run_study(
-        kind,
-        config,
-        out=tmp_path / "there",
-        workspace=workspace,
-        options=options,
-        on_event=events.append,
-        spread=tasks,
-    )
-    pd.testing.assert_frame_equal(here.cells, there.cells)
-    assert sorted(line["key"] for line in lines(here.folder)) == sorted(
-        line["key"] for line in lines(there.folder)
-    )
-    for signals in ("signals", "other-signals"):
-        names = [
-            sorted(path.name for path in (each.folder / signals).glob("*.parquet"))
-            for each in (here, there)
-        ]
-        assert names[0] == names[1]
-    told = [event for event in events if event.unit == "cells" and event.status == "progress"]
-    assert [event.done for event in told] == list(range(1, len(lines(there.folder)) + 1))
-    again = run_study(kind, config, out=there.folder, workspace=workspace, options=options)
-    assert again.computed == 0
+def test_a_study_that_was_stopped_ends_as_one_that_was_done_here(tasks, workspace, tmp_path):
+    config, out, events = small_config(tmp_path), tmp_path / "there", []
 
-
-def test_a_study_that_was_stopped_does_the_rest_and_nothing_twice(tasks, workspace, tmp_path):
-    config, out = small_config(tmp_path), tmp_path / "study"
-
-    def stop(event):
-        if event.unit == "cells" and event.done == 3:
-            raise KeyboardInterrupt
-
-    def study(on_event):
+    def study(out, on_event=ignore_event, spread=one_by_one):
         return run_study(
             "calibration",
             config,
@@ -106,21 +68,58 @@ def test_a_study_that_was_stopped_does_the_rest_and_nothing_twice(tasks, workspa
             workspace=workspace,
             options=ONE,
             on_event=on_event,
-            spread=tasks,
+            spread=spread,
         )
 
+    def stop(event):
+        if event.unit == "cells" and event.done == 3:
+            raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        study(stop)
+        study(out, stop, tasks)
     assert len(lines(out)) == 3
-    kept = {path: path.stat().st_mtime_ns for path in (out / "signals").glob("*.parquet")}
-    found = study(lambda event: None)
-    assert (found.kept, found.computed) == (3, len(found.cells) - 3)
-    assert set(Counter(line["key"] for line in lines(out)).values()) == {1}
-    assert kept
-    assert (
-        kept.items()
-        <= {path: path.stat().st_mtime_ns for path in (out / "signals").glob("*.parquet")}.items()
+    signals = written(out / "signals")
+    assert len(signals) == 2
+    there = study(out, events.append, tasks)
+    assert (there.kept, there.computed) == (3, len(there.cells) - 3)
+    assert written(out / "signals") == signals
+    told = [event.done for event in events if (event.unit, event.status) == ("cells", "progress")]
+    assert told == list(range(4, len(there.cells) + 1))
+    here = study(tmp_path / "here")
+    pd.testing.assert_frame_equal(here.cells, there.cells)
+    # The same cells, each done once, and the same signals under the same names.
+    assert Counter(line["key"] for line in lines(out)) == Counter(
+        line["key"] for line in lines(here.folder)
     )
+    assert written(here.folder / "signals").keys() == signals.keys()
+
+
+def written(folder: Path) -> dict[str, int]:
+    """When each signal in a folder was written, by its file's name."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.parquet")}
+
+
+def test_models_are_trained_there_and_applied_to_other_data(tasks, workspace, tmp_path):
+    config = small_config(tmp_path, llm=[])
+    target = tmp_path / "other.csv"
+    rows = pd.read_csv(config.data.path).head(50)
+    rows.assign(text="Again: " + rows["text"]).to_csv(target, index=False)
+    options = Options(seeds=2, sizes=(40,), target=target)
+    here, there = (
+        run_study(
+            "transfer",
+            config,
+            out=tmp_path / name,
+            workspace=workspace,
+            options=options,
+            spread=spread,
+        )
+        for name, spread in (("here", one_by_one), ("there", tasks))
+    )
+    pd.testing.assert_frame_equal(here.cells, there.cells)
+    for store in ("signals", "other-signals"):
+        assert written(there.folder / store)
+        assert written(there.folder / store).keys() == written(here.folder / store).keys()
 
 
 class FailingCurve(LearningCurve):
@@ -248,20 +247,13 @@ def test_folds_are_the_same_and_kept_by_the_process_that_asked(
     assert sum("an earlier training" in event.message for event in events) == 3
 
 
-def test_a_run_is_trained_on_ray_from_the_command_line(tmp_path, tiny):
-    texts, targets = word_rows(40)
-    settings = run_settings(tmp_path, tiny, texts, targets, epochs=1)
-    settings["ml"]["folds"] = 2
-    write_config(tmp_path, settings)
-    ray = ("--engine", "ray", "--workers", "2")
-    runs = [
-        labelfusion("train", "--config", "config.yaml", "--workspace", name, *where, cwd=tmp_path)
-        for name, where in (("here", ()), ("there", ray))
-    ]
-    assert [run.returncode for run in runs] == [0, 0]
-    one, two = (
+def test_a_run_has_the_same_signals_wherever_its_folds_are_trained(cluster, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(small_config(tmp_path).to_yaml(), encoding="utf-8")
+    for name, engine in (("here", "local"), ("there", "ray")):
+        train(path, workspace=tmp_path / name, engine=engine)
+    here, there = (
         pd.read_parquet(next((tmp_path / name).glob("runs/*/signals/ml.parquet")))
         for name in ("here", "there")
     )
-    numbers = one.columns[3:]
-    np.testing.assert_allclose(one[numbers], two[numbers], atol=1e-5)
+    pd.testing.assert_frame_equal(here, there, atol=1e-5)

@@ -59,17 +59,16 @@ def train(
 
     space = Workspace.at(workspace)
     progress = Progress()
-    spread = chosen_spread(engine, address, workers, gpus, space.root)
-    if resume is not None:
-        folder, dataset = _old_run(space, resume, config, set_), None
-    else:
-        folder, dataset = _new_run(space, config, set_)
-    typer.echo(f"Run {folder.id} in {folder.path}", err=True)
-    try:
-        with spread as where:
-            fitted = work(folder, space, on_event=progress, dataset=dataset, spread=where)
-    finally:
-        progress.close()
+    with chosen_spread(engine, address, workers, gpus, space.root) as spread:
+        if resume is not None:
+            folder, dataset = _old_run(space, resume, config, set_), None
+        else:
+            folder, dataset = _new_run(space, config, set_)
+        typer.echo(f"Run {folder.id} in {folder.path}", err=True)
+        try:
+            fitted = work(folder, space, on_event=progress, dataset=dataset, spread=spread)
+        finally:
+            progress.close()
     if json:
         print_json(_result(folder, fitted.report))
     else:

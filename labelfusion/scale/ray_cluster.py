@@ -35,7 +35,7 @@ class Cluster:
     @contextmanager
     def connected(self) -> Iterator[Any]:
         """The package ray, connected; a connection that was there before is left as it is."""
-        ray = _ray()
+        ray = import_ray()
         if ray.is_initialized():
             yield ray
             return
@@ -59,7 +59,8 @@ class Cluster:
         return {"num_cpus": 1, "num_gpus": self.gpus} if self.gpus else {"num_cpus": 1}
 
 
-def _ray() -> Any:
+def import_ray() -> Any:
+    """The package ray. Raises MissingDependencyError where it is not installed."""
     # Nothing of what is labelled leaves the machines, usage figures included.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

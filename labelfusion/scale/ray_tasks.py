@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar
 from labelfusion.encoders.embeddings import lend_cache
 from labelfusion.errors import LabelFusionError, RunError
 from labelfusion.runs import SignalStore
-from labelfusion.scale.ray_cluster import Cluster, answer, started_here
+from labelfusion.scale.ray_cluster import Cluster, answer, import_ray, started_here
 from labelfusion.scale.ray_keeper import Keeper, RemoteCache, RemoteStore
 from labelfusion.types import Event, OnEvent
 
@@ -49,6 +49,7 @@ class RayTasks:
         self._begun: tuple[Any, Any] | None = None
 
     def __enter__(self) -> Self:
+        import_ray()
         return self
 
     def __exit__(self, *_: object) -> None:
