@@ -5,7 +5,7 @@ Knows the shape of such work alone. Does not know what is done, nor what cluster
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Protocol, TypeVar
 
 from labelfusion.types import OnEvent
@@ -24,8 +24,10 @@ class Spread(Protocol):
 
     def __call__(
         self, do: Callable[[Item, OnEvent], Result], items: Sequence[Item], on_event: OnEvent
-    ) -> Iterator[tuple[int, Result]]:
+    ) -> Generator[tuple[int, Result], None, None]:
         """(position, result) of every item, in the order in which they are finished.
+
+        Closing it ends what is under way.
 
         Args:
             do: given an item and whom to tell, returns its result.
@@ -44,7 +46,7 @@ class OneByOne:
 
     def __call__(
         self, do: Callable[[Item, OnEvent], Result], items: Sequence[Item], on_event: OnEvent
-    ) -> Iterator[tuple[int, Result]]:
+    ) -> Generator[tuple[int, Result], None, None]:
         for position, item in enumerate(items):
             yield position, do(item, on_event)
 

@@ -79,7 +79,7 @@ def test_a_study_that_was_stopped_ends_as_one_that_was_done_here(tasks, workspac
         study(out, stop, tasks)
     assert len(lines(out)) == 3
     signals = written(out / "signals")
-    assert len(signals) == 2
+    assert len(signals) == 3
     there = study(out, events.append, tasks)
     assert (there.kept, there.computed) == (3, len(there.cells) - 3)
     assert written(out / "signals") == signals

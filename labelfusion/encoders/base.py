@@ -6,6 +6,7 @@ Knows the protocol and cross-fitting. Knows no backbone: those are one file each
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -154,11 +155,12 @@ def scores_by_fold(
         held_out = folds == fold.number
         return score(~held_out, held_out, _prefixed(told, f"{fold}: " if fold.of > 1 else ""))
 
-    for i, found in spread(scored, items, on_event):
-        held_out = folds == items[i].number
-        scores[held_out] = found
-        done += int(held_out.sum())
-        on_event(Event("ml", "progress", "Scored out of fold", done, total, "texts"))
+    with closing(spread(scored, items, on_event)) as finished:
+        for i, found in finished:
+            held_out = folds == items[i].number
+            scores[held_out] = found
+            done += int(held_out.sum())
+            on_event(Event("ml", "progress", "Scored out of fold", done, total, "texts"))
     return scores
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class RayTasks:
 
     def __call__(
         self, do: Callable[[Item, OnEvent], Result], items: Sequence[Item], on_event: OnEvent
-    ) -> Iterator[tuple[int, Result]]:
+    ) -> Generator[tuple[int, Result], None, None]:
         ray, keeper = self._begun = self._begun or self._begin()
         content, stores = sent(do, on_event)
         answer(keeper.open.remote(stores))

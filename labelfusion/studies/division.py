@@ -6,7 +6,8 @@ Knows the order and what is told. Does not know what a cell or a piece is, nor w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Protocol
 
@@ -40,7 +41,7 @@ def divided(
     cells: Sequence[Cell],
     on_event: OnEvent,
     spread: Spread,
-) -> Iterator[tuple[int, Measured]]:
+) -> Generator[tuple[int, Measured], None, None]:
     """(position, (rows, seconds)) of each cell as it is finished.
 
     Without a division the cells stay in this process. In one process a cell makes what it lacks
@@ -52,9 +53,10 @@ def divided(
     elif spread.beside and cells:
         division.prepare()
         for pieces in division.shared(cells):
-            for i, (position, _) in enumerate(spread(partial(_made, division), pieces, on_event)):
-                told = f"For all cells: {pieces[position]}"
-                on_event(Event("evaluate", "progress", told, i + 1, len(pieces), "pieces"))
+            with closing(spread(partial(_made, division), pieces, on_event)) as made:
+                for i, (position, _) in enumerate(made, start=1):
+                    told = f"For all cells: {pieces[position]}"
+                    on_event(Event("evaluate", "progress", told, i, len(pieces), "pieces"))
     yield from spread(partial(_run, run), cells, on_event)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -194,11 +195,11 @@ def _work(
     kept, total = len(cells) - len(missing), len(cells)
     note = f"{total} cells, {kept} of them done before"
     on_event(Event("evaluate", "start", note, kept, total, "cells"))
-    finished = divided(study.division(), study.run, missing, on_event, spread)
-    for i, (position, (rows, seconds)) in enumerate(finished, start=1):
-        cell = missing[position]
-        log.append(cell.key(of), cell, rows, seconds)
-        on_event(Event("evaluate", "progress", str(cell), kept + i, total, "cells"))
+    with closing(divided(study.division(), study.run, missing, on_event, spread)) as finished:
+        for i, (position, (rows, seconds)) in enumerate(finished, start=1):
+            cell = missing[position]
+            log.append(cell.key(of), cell, rows, seconds)
+            on_event(Event("evaluate", "progress", str(cell), kept + i, total, "cells"))
     on_event(Event("evaluate", "done", "Every cell is kept", total, total, "cells"))
     return len(missing)
 
