@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import Self
 
 
 class LabelFusionError(Exception):
@@ -35,6 +36,12 @@ class LabelFusionError(Exception):
         self.problem, self.where, self.expected = problem, where, expected
         self.found, self.remedy = found, remedy
         super().__init__(self._sentence())
+
+    def within(self, where: str) -> Self:
+        """This error, told of something that is part of `where`."""
+        self.where = f"{where}: {self.where}" if self.where else where
+        self.args = (self._sentence(),)
+        return self
 
     def __reduce__(self) -> tuple[object, ...]:
         # Constructors differ; a copy for another process is made without them.

@@ -24,6 +24,7 @@ from labelfusion.runs import save_finished as save
 from labelfusion.runs.recorder import Recorder
 from labelfusion.runs.status import State, now, stored_status
 from labelfusion.runs.usage import save_usage
+from labelfusion.spreading import Spread, one_by_one
 from labelfusion.types import Dataset, Event, OnEvent, ignore_event
 from labelfusion.workspace import Workspace
 
@@ -40,6 +41,7 @@ def work(
     *,
     on_event: OnEvent = ignore_event,
     dataset: Dataset | None = None,
+    spread: Spread = one_by_one,
 ) -> FittedRun:
     """Do, or go on with, a run. What its folder already holds is not computed again.
 
@@ -48,6 +50,7 @@ def work(
         workspace: Where the queue and the caches are.
         on_event: Told of everything that happens, beside the run folder.
         dataset: The run's data if it has been read and checked already.
+        spread: Has the folds of the encoder's cross-fit worked on.
 
     Raises:
         RunError: the run is finished, another process works on it, or its files have changed.
@@ -55,7 +58,7 @@ def work(
         SystemExit: the process was told to terminate.
     """
     with at_work(folder, workspace, on_event) as (recorder, watch):
-        return _fit(folder, workspace, recorder, watch, dataset)
+        return _fit(folder, workspace, recorder, watch, dataset, spread)
 
 
 @contextmanager
@@ -110,6 +113,7 @@ def _fit(
     recorder: Recorder,
     on_event: OnEvent,
     dataset: Dataset | None,
+    spread: Spread,
 ) -> FittedRun:
     from labelfusion.llm import scoring_session
     from labelfusion.pipeline import check, fit
@@ -130,6 +134,7 @@ def _fit(
                 store=store,
                 cache_dir=workspace.cache,
                 context=context,
+                spread=spread,
             )
     finally:
         save_usage(folder, config, workspace)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -23,15 +22,11 @@ from labelfusion.worker import work
 from labelfusion.workspace import Workspace
 from tests.command_line import PRICES, SECRET, asking_config
 from tests.llm_server import running
+from tests.ray_cluster import MARKS, small_cluster
 from tests.run_data import SAMPLE, small_config
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
-pytestmark = [
-    pytest.mark.slow,
-    # Ray warns of its own settings.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
-    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
-]
+pytestmark = MARKS
 ENGINE = RayEngine(workers=2)
 KEY = "TEST_SERVER_KEY"
 
@@ -39,18 +34,8 @@ KEY = "TEST_SERVER_KEY"
 @pytest.fixture(scope="module")
 def cluster():
     """A cluster that all tests of this module share; its workers know the key, as users' would."""
-    os.environ[KEY] = SECRET
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(
-        num_cpus=2,
-        object_store_memory=100 << 20,
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
-    )
-    yield
-    ray.shutdown()
-    del os.environ[KEY]
+    with small_cluster(**{KEY: SECRET}):
+        yield
 
 
 @pytest.fixture

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from labelfusion.cli.engines import (
+    AddressOption,
+    EngineOption,
+    GpusOption,
+    WorkersOption,
+    chosen_engine,
+)
 from labelfusion.cli.output import Progress, print_json
 from labelfusion.cli.runs import RunArgument
 from labelfusion.cli.train import ForceOption, JsonOption, WorkspaceOption
-
-if TYPE_CHECKING:
-    from labelfusion.scale.stream import Engine
 
 CHUNK_ROWS = 10_000
 FileArgument = Annotated[
@@ -31,15 +35,6 @@ ExcelOption = Annotated[
 ChunkOption = Annotated[
     int, typer.Option(min=1, help="Rows that are held in memory, and kept, at a time.")
 ]
-EngineOption = Annotated[
-    Literal["local", "ray"], typer.Option(help="Where the work is done; ray needs the extra ray.")
-]
-AddressOption = Annotated[
-    str | None,
-    typer.Option(help="Of a Ray cluster, e.g. auto on one of its machines; else one is started."),
-]
-WorkersOption = Annotated[int, typer.Option(min=1, help="Ray: how many hold the model.")]
-GpusOption = Annotated[float, typer.Option(min=0, help="Ray: GPUs that each worker takes.")]
 
 
 def predict(
@@ -117,19 +112,6 @@ def predict(
     for name, present in labelled.outcome.present.items():
         typer.echo(f"{name}: present on {present} of {rows} rows", err=True)
     typer.echo(labelled.drift.sentence if labelled.drift else NO_REFERENCE, err=True)
-
-
-def chosen_engine(engine: str, address: str | None, workers: int, gpus: float = 0.0) -> Engine:
-    """The engine that the options name."""
-    from labelfusion.scale.stream import local_engine
-
-    if engine == "local":
-        if address is not None:
-            raise typer.BadParameter("--address is for --engine ray")
-        return local_engine
-    from labelfusion.scale.ray_engine import RayEngine
-
-    return RayEngine(address, workers, gpus)
 
 
 def label_file(

@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from labelfusion.cli.engines import AddressOption, EngineOption, WorkersOption, chosen_engine
 from labelfusion.cli.output import Progress, print_json
 from labelfusion.cli.predict import (
     CHUNK_ROWS,
-    AddressOption,
     ChunkOption,
-    EngineOption,
     ExcelOption,
     FileArgument,
     FreshOption,
     OutOption,
-    WorkersOption,
-    chosen_engine,
 )
 from labelfusion.cli.train import (
     ConfigOption,

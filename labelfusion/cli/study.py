@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from labelfusion.cli.engines import (
+    AddressOption,
+    EngineOption,
+    GpusOption,
+    WorkersOption,
+    chosen_spread,
+)
 from labelfusion.cli.output import Progress, print_json, print_table
 from labelfusion.cli.train import (
     ConfigOption,
@@ -32,6 +39,15 @@ SizesOption = Annotated[
 ]
 
 
+class Where(NamedTuple):
+    """Where the cells are done, as the options say."""
+
+    engine: str
+    address: str | None
+    workers: int
+    gpus: float
+
+
 # The studies that are told no more than which rows to train on, how often.
 OVER_SIZES = {
     "learning-curve": "Every source and method on 5, 20, 50 and 100 % of the labels.",
@@ -51,9 +67,14 @@ def _add_over_sizes(kind: str, about: str) -> None:
         sizes: SizesOption = "",
         set_: SetOption = None,
         workspace: WorkspaceOption = None,
+        engine: EngineOption = "local",
+        address: AddressOption = None,
+        workers: WorkersOption = 2,
+        gpus: GpusOption = 0.0,
         json: JsonOption = False,
     ) -> None:
-        _study(kind, config, out, set_, workspace, json, seeds=seeds, sizes=sizes)
+        where = Where(engine, address, workers, gpus)
+        _study(kind, config, out, set_, workspace, where, json, seeds=seeds, sizes=sizes)
 
 
 for _kind, _about in OVER_SIZES.items():
@@ -74,10 +95,15 @@ def prompt(
     out: OutOption = None,
     set_: SetOption = None,
     workspace: WorkspaceOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = 2,
+    gpus: GpusOption = 0.0,
     json: JsonOption = False,
 ) -> None:
     """Prompt variants on the same texts: accuracy, log-loss and cost of each."""
-    _study("prompt", config, out, set_, workspace, json, variants=variant or (), rows=rows)
+    where = Where(engine, address, workers, gpus)
+    _study("prompt", config, out, set_, workspace, where, json, variants=variant or (), rows=rows)
 
 
 @app.command()
@@ -94,6 +120,10 @@ def transfer(
     sizes: SizesOption = "",
     set_: SetOption = None,
     workspace: WorkspaceOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = 2,
+    gpus: GpusOption = 0.0,
     json: JsonOption = False,
 ) -> None:
     """Fusion and its components on another data set with the same labels, without retraining."""
@@ -104,7 +134,8 @@ def transfer(
         extra["run"] = _run_folder(run, workspace)
         config = extra["run"] / "config.yaml"
     assert config is not None
-    _study("transfer", config, out, set_, workspace, json, **extra)
+    where = Where(engine, address, workers, gpus)
+    _study("transfer", config, out, set_, workspace, where, json, **extra)
 
 
 def _run_folder(run: str, workspace: Path | None) -> Path:
@@ -120,6 +151,7 @@ def _study(
     out: Path | None,
     overrides: list[str] | None,
     workspace: Path | None,
+    where: Where,
     json: bool,
     *,
     sizes: str = "",
@@ -130,14 +162,16 @@ def _study(
 
     progress = Progress()
     try:
-        result = run_study(
-            kind,
-            load_config(config, overrides),
-            out=out,
-            workspace=Workspace.at(workspace),
-            options=Options(sizes=parse_sizes(sizes), **options),
-            on_event=progress,
-        )
+        with chosen_spread(*where, workspace) as spread:
+            result = run_study(
+                kind,
+                load_config(config, overrides),
+                out=out,
+                workspace=Workspace.at(workspace),
+                options=Options(sizes=parse_sizes(sizes), **options),
+                on_event=progress,
+                spread=spread,
+            )
     except KeyboardInterrupt:
         progress.close()
         typer.echo("Stopped. What is finished is kept; the same command goes on.", err=True)

@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from labelfusion.cli.engines import (
+    AddressOption,
+    EngineOption,
+    GpusOption,
+    WorkersOption,
+    chosen_spread,
+)
 from labelfusion.cli.output import Progress, figures, print_json
 
 if TYPE_CHECKING:
@@ -37,23 +44,31 @@ def train(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with a run: id, folder or 'last'.")
     ] = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = 2,
+    gpus: GpusOption = 0.0,
     json: JsonOption = False,
 ) -> None:
-    """Train, fuse and evaluate; everything is kept in a run folder."""
+    """Train, fuse and evaluate; everything is kept in a run folder.
+
+    With --engine ray the folds of the encoder's cross-fit are trained beside each other.
+    """
     from labelfusion.worker import work
     from labelfusion.workspace import Workspace
 
     space = Workspace.at(workspace)
     progress = Progress()
-    if resume is not None:
-        folder, dataset = _old_run(space, resume, config, set_), None
-    else:
-        folder, dataset = _new_run(space, config, set_)
-    typer.echo(f"Run {folder.id} in {folder.path}", err=True)
-    try:
-        fitted = work(folder, space, on_event=progress, dataset=dataset)
-    finally:
-        progress.close()
+    with chosen_spread(engine, address, workers, gpus, space.root) as spread:
+        if resume is not None:
+            folder, dataset = _old_run(space, resume, config, set_), None
+        else:
+            folder, dataset = _new_run(space, config, set_)
+        typer.echo(f"Run {folder.id} in {folder.path}", err=True)
+        try:
+            fitted = work(folder, space, on_event=progress, dataset=dataset, spread=spread)
+        finally:
+            progress.close()
     if json:
         print_json(_result(folder, fitted.report))
     else:

@@ -6,7 +6,8 @@ Knows the protocol and cross-fitting. Knows no backbone: those are one file each
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from labelfusion.config import MLConfig
 from labelfusion.errors import InputError
+from labelfusion.spreading import Spread, one_by_one
 from labelfusion.types import Event, LabelSpace, OnEvent, Signal, ignore_event
 
 # The fold number of rows that no training leaves out.
@@ -95,6 +97,7 @@ def cross_fit(
     targets: np.ndarray,
     folds: np.ndarray,
     on_event: OnEvent = ignore_event,
+    spread: Spread = one_by_one,
 ) -> Signal:
     """Out-of-fold logits: each row is scored by an encoder that was fitted on the other folds.
 
@@ -106,6 +109,7 @@ def cross_fit(
         folds: (n,) fold number of each row. Rows that are NEVER_HELD_OUT are trained on for every
             fold and get no score.
         on_event: Told of the label-free work and of each fold done, in texts.
+        spread: Has the folds worked on; what they share is made before, in this process.
 
     Returns:
         Signal "ml" of kind "logits"; every row present that was held out.
@@ -121,7 +125,7 @@ def cross_fit(
     def score(rest: np.ndarray, held_out: np.ndarray, told: OnEvent) -> np.ndarray:
         return _scored(make(), take(texts, rest), targets[rest], take(texts, held_out), told)
 
-    scores = scores_by_fold(folds, targets.shape[1], score, on_event)
+    scores = scores_by_fold(folds, targets.shape[1], score, on_event, spread)
     return Signal("ml", scores, "logits", folds != NEVER_HELD_OUT, encoder.origin)
 
 
@@ -130,6 +134,7 @@ def scores_by_fold(
     n_columns: int,
     score: Callable[[np.ndarray, np.ndarray, OnEvent], np.ndarray],
     on_event: OnEvent,
+    spread: Spread = one_by_one,
 ) -> np.ndarray:
     """(n, n_columns) scores of each row by what was trained on the other folds; else NaN.
 
@@ -138,18 +143,37 @@ def scores_by_fold(
         score: given (n,) bool of the rows to train on, (n,) bool of the m rows held out, and whom
             to tell, returns (m, n_columns). It is called once a fold.
         on_event: told of each fold done, in texts.
+        spread: has the folds worked on.
 
     Raises InputError if a fold would leave no rows to train on.
     """
     numbers, scores = _fold_numbers(folds), np.full((len(folds), n_columns), np.nan)
-    total = int((folds != NEVER_HELD_OUT).sum())
-    for i, number in enumerate(numbers, start=1):
-        held_out = folds == number
-        told = _prefixed(on_event, f"Fold {i} of {len(numbers)}: " if len(numbers) > 1 else "")
-        scores[held_out] = score(~held_out, held_out, told)
-        done = int(np.isin(folds, numbers[:i]).sum())
-        on_event(Event("ml", "progress", "Scored out of fold", done, total, "texts"))
+    total, done = int((folds != NEVER_HELD_OUT).sum()), 0
+    items = [_Fold(int(number), i, len(numbers)) for i, number in enumerate(numbers, start=1)]
+
+    def scored(fold: _Fold, told: OnEvent) -> np.ndarray:
+        held_out = folds == fold.number
+        return score(~held_out, held_out, _prefixed(told, f"{fold}: " if fold.of > 1 else ""))
+
+    with closing(spread(scored, items, on_event)) as finished:
+        for i, found in finished:
+            held_out = folds == items[i].number
+            scores[held_out] = found
+            done += int(held_out.sum())
+            on_event(Event("ml", "progress", "Scored out of fold", done, total, "texts"))
     return scores
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """The fold `number`, which is the `i`-th of so many."""
+
+    number: int
+    i: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"Fold {self.i} of {self.of}"
 
 
 def _scored(

@@ -141,11 +141,21 @@ def shared_embedder(
 def _embedder(
     model: Pretrained, max_tokens: int, batch_size: int, device: str, cache_dir: Path | None
 ) -> Embedder:
-    cache = open_cache(cache_dir)
+    cache = shared_cache(cache_dir)
     return Embedder(model, cache, max_tokens=max_tokens, batch_size=batch_size, device=device)
+
+
+_lent: dict[Path | None, ByteCache] = {}
 
 
 @lru_cache(maxsize=8)
 def shared_cache(cache_dir: Path | None) -> ByteCache:
     """The cache in `cache_dir` that every encoder of this process uses."""
-    return open_cache(cache_dir)
+    return _lent.get(cache_dir) or open_cache(cache_dir)
+
+
+def lend_cache(cache_dir: Path | None, cache: ByteCache) -> None:
+    """Let encoders that are made from now on take `cache` for the one in `cache_dir`."""
+    _lent[cache_dir] = cache
+    shared_cache.cache_clear()
+    _embedder.cache_clear()

@@ -36,6 +36,7 @@ from labelfusion.encoders.optimisation import Learner, MakeLearner, TrainingRows
 from labelfusion.encoders.pretrained import Pretrained
 from labelfusion.encoders.team import ALONE, Team
 from labelfusion.errors import ModelError
+from labelfusion.spreading import Spread, one_by_one
 from labelfusion.types import LabelSpace, OnEvent, Signal, ignore_event
 
 if TYPE_CHECKING:
@@ -242,6 +243,7 @@ def cross_fit_jointly(
     evidence: LLMEvidence,
     folds: np.ndarray,
     on_event: OnEvent = ignore_event,
+    spread: Spread = one_by_one,
 ) -> tuple[Signal, Signal]:
     """Out-of-fold signals "ml" and "joint" of one cross-fit; see `base.cross_fit`.
 
@@ -258,7 +260,7 @@ def cross_fit_jointly(
         return make().score_held_out_jointly(known, asked, told)
 
     k, present = targets.shape[1], folds != NEVER_HELD_OUT
-    scores = scores_by_fold(folds, 2 * k, score, on_event)
+    scores = scores_by_fold(folds, 2 * k, score, on_event, spread)
     encoder.sources = evidence.sources
     ml = Signal("ml", scores[:, :k], "logits", present, encoder.origin)
     return ml, as_signal(encoder, scores[:, k:], present & evidence.any_present)

@@ -25,6 +25,7 @@ from labelfusion.pipeline.report import headline, make_report
 from labelfusion.pipeline.rows import rows_at
 from labelfusion.pipeline.signals import SignalStore, make_signals, stages
 from labelfusion.shift import Reference, make_reference
+from labelfusion.spreading import Spread, one_by_one
 from labelfusion.types import (
     Dataset,
     Event,
@@ -72,6 +73,7 @@ def fit(
     store: SignalStore | None = None,
     cache_dir: Path | None = None,
     context: ScoringContext | None = None,
+    spread: Spread = one_by_one,
 ) -> FittedRun:
     """Train on the training split and read the test split once.
 
@@ -81,6 +83,7 @@ def fit(
             those made are put there.
         cache_dir: where embeddings are kept; None keeps them in this process.
         context: cache, meter and run that LLM scoring may use (see `llm.scoring_session`).
+        spread: has the folds of the encoder's cross-fit worked on, here one by one or elsewhere.
 
     Raises LabelFusionError for input that cannot be used. The result depends on the seed alone.
     """
@@ -90,7 +93,7 @@ def fit(
     on_event(_split_done(split, findings, config))
     store = {} if store is None else store
     encoder, folds, signals = make_signals(
-        dataset, split, config, on_event, store, cache_dir, context
+        dataset, split, config, on_event, store, cache_dir, context, spread
     )
     fusion = fit_fusion(dataset, split.train, signals, config, on_event)
     routing = fit_routing(fusion, dataset.targets[split.train], config)

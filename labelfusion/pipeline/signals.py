@@ -35,6 +35,7 @@ from labelfusion.encoders import (
 from labelfusion.llm import Cancellation, ScoringContext, over_network
 from labelfusion.pipeline.meanwhile import meanwhile
 from labelfusion.pipeline.rows import rows_at, scored_rows, training_texts
+from labelfusion.spreading import Spread, one_by_one
 from labelfusion.types import STAGES, Dataset, Event, OnEvent, Signal, Split
 
 SignalStore = MutableMapping[str, Signal]
@@ -65,16 +66,18 @@ def make_signals(
     store: SignalStore,
     cache_dir: Path | None,
     context: ScoringContext | None = None,
+    spread: Spread = one_by_one,
 ) -> tuple[Encoder | None, np.ndarray, dict[str, Signal]]:
     """The final encoder, the folds of the training rows, and every source's signal.
 
     Each signal is in `store` as soon as it is made. `on_event` is told by one thread at a time.
+    `spread` has the folds of the cross-fit worked on.
     """
     targets = dataset.targets[split.train]
     folds = np.full(len(targets), NEVER_HELD_OUT)
     if len(targets) > 1:
         folds = cross_fit_folds(config.ml, targets, dataset.space, config.seed)
-    made = _Made(dataset, split, config, on_event, store, context or ScoringContext())
+    made = _Made(dataset, split, config, on_event, store, context or ScoringContext(), spread)
     encoder = None
     if config.ml.joint:
         made.llm(config.llm)
@@ -96,6 +99,7 @@ class _Made:
     on_event: OnEvent
     store: SignalStore
     context: ScoringContext
+    spread: Spread
 
     def llm(self, entries: Sequence[LLMConfig]) -> None:
         used, training = scored_rows(self.split), training_texts(self.dataset, self.split)
@@ -130,7 +134,9 @@ class _Made:
         encoder, n = make(), len(self.split.train)
         known = (rows_at(self.dataset, self.split.train).texts, self._targets)
         told(Event("ml", "start", "Training the encoder", 0, n, "texts"))
-        out_of_fold = None if ML_SOURCE in self.store else cross_fit(make, *known, folds, told)
+        out_of_fold = None
+        if ML_SOURCE not in self.store:
+            out_of_fold = cross_fit(make, *known, folds, told, self.spread)
         encoder.fit(*known, told)
         if out_of_fold is not None:
             self.store[ML_SOURCE] = self._with_other_rows(out_of_fold, encoder)
@@ -150,7 +156,9 @@ class _Made:
         evidence = LLMEvidence.of(self._llm_at(train), config.llm_names, n, space)
         known = (rows_at(self.dataset, train).texts, self._targets, evidence)
         made = {ML_SOURCE, JOINT_SOURCE} <= set(self.store)
-        out_of_fold = () if made else cross_fit_jointly(make, *known, folds, told)
+        out_of_fold = ()
+        if not made:
+            out_of_fold = cross_fit_jointly(make, *known, folds, told, self.spread)
         encoder.fit_joint(*known, told)
         for signal in out_of_fold:
             self.store[signal.source] = self._with_other_rows(signal, encoder)

@@ -8,11 +8,9 @@ environment of the machine they run on.
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -21,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from labelfusion.config import RunConfig
 from labelfusion.data import RowsFile
-from labelfusion.errors import ConfigError, LabelFusionError, MissingDependencyError
+from labelfusion.errors import ConfigError, LabelFusionError
 from labelfusion.llm import ScoringContext, asks
+from labelfusion.scale.ray_cluster import Cluster, started_here
 from labelfusion.scale.work import Job, Made
 from labelfusion.types import Event
 from labelfusion.workspace import Workspace
@@ -35,24 +34,11 @@ _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class RayEngine:
-    """See `labelfusion.scale.stream.Engine`.
-
-    Attributes:
-        address: of a cluster, e.g. "auto" on one of its machines; None starts one here.
-        workers: how many actors hold the model.
-        gpus: that each of them takes; a fraction shares one.
-        memory_bytes: of the object store, for a cluster that is started here.
-    """
-
-    address: str | None = None
-    workers: int = 2
-    gpus: float = 0.0
-    memory_bytes: int = 200 << 20
+class RayEngine(Cluster):
+    """See `labelfusion.scale.stream.Engine`."""
 
     def __call__(self, job: Job, rows: RowsFile, skip: int, manner: Manner) -> Iterator[Made]:
-        ray = _ray()
-        with self._cluster(ray):
+        with self.connected() as ray:
             check_cache(job.config, len(ray.nodes()))
             work = _Work(
                 job.for_workers(self.workers),
@@ -65,29 +51,12 @@ class RayEngine:
                     manner.on_event(note)
                 yield made
 
-    @contextmanager
-    def _cluster(self, ray: Any) -> Iterator[None]:
-        """A connection to the cluster; one that was there before is left as it is."""
-        if ray.is_initialized():
-            yield
-            return
-        here = {
-            "num_cpus": self.workers,
-            "object_store_memory": self.memory_bytes,
-            "include_dashboard": False,
-        }
-        options = {"address": self.address} if self.address else here
-        ray.init(**options, log_to_driver=False, configure_logging=False)
-        try:
-            yield
-        finally:
-            ray.shutdown()
-
     def _made(
         self, work: Any, rows: RowsFile, skip: int, size: int
     ) -> Iterator[tuple[Made, list[Event]]]:
         from ray.data import ActorPoolStrategy, DataContext, read_datasource
 
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = DataContext.get_current()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
@@ -99,28 +68,11 @@ class RayEngine:
             # In a list, so that Ray hands over the reference and not what it refers to.
             fn_constructor_args=([work],),
             batch_size=1,
-            num_cpus=1,
-            num_gpus=self.gpus or None,
+            **self.share,
             compute=ActorPoolStrategy(size=self.workers),
         )
         for batch in data.iter_batches(batch_size=1, prefetch_batches=1):
             yield _result(bytes(batch["made"][0]))
-
-
-def _ray() -> Any:
-    # Nothing of what is labelled leaves the machines, usage figures included.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise MissingDependencyError(
-            "The engine ray needs the ray package",
-            remedy="Install it with: pip install 'labelfusion[ray]'",
-        ) from None
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    return ray
 
 
 def check_cache(config: RunConfig, machines: int) -> None:
@@ -140,13 +92,10 @@ def _gate(ray: Any, job: Job, workspace: Workspace) -> Any:
     """The actor with budget and rates, on this machine; None for sources that ask nobody."""
     if not any(asks(entry) for entry in job.config.llm):
         return None
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     from labelfusion.scale.ray_gate import Gate
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(num_cpus=0, max_concurrency=1000, scheduling_strategy=here)(Gate)
-    return actor.remote(workspace.root, job.ledger, job.config.costs)
+    arguments = (workspace.root, job.ledger, job.config.costs)
+    return started_here(ray, Gate, *arguments, max_concurrency=1000)
 
 
 def _packed(folder: Path | None) -> dict[str, bytes]:

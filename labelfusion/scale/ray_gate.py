@@ -17,6 +17,7 @@ from labelfusion.costs.budget import RequestEstimate, Reservation, RunSpend
 from labelfusion.costs.prices import Price, Usage
 from labelfusion.llm.providers.base import RateLimits
 from labelfusion.llm.rate import RateControl
+from labelfusion.scale.ray_cluster import answer
 
 
 class Gate:
@@ -77,9 +78,7 @@ class RemoteMeter(Meter):
         return self._ask("spend")
 
     def _ask(self, name: str, *args: Any, **options: Any) -> Any:
-        import ray
-
-        return ray.get(self._gate.meter.remote(name, *args, **options))
+        return answer(self._gate.meter.remote(name, *args, **options))
 
 
 class RemotePace:

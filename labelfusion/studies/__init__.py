@@ -2,6 +2,7 @@
 
     study.py            run_study: the folder, the cells, going on after a kill
     cells.py            a cell, and the file of finished cells
+    division.py         cells done beside each other, after what they share
     samples.py          nested subsets
     material.py         what cells share: LLM scores once, cross-fits once
     systems.py          systems fitted on a subset and measured

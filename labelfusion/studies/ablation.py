@@ -29,6 +29,7 @@ from labelfusion.tasks import signal_evidence, task_for
 from labelfusion.types import LabelSpace, Prediction, Signal
 
 ALL = "all sources"
+EMBEDDED_ALONE, EMBEDDED_FUSED = "embedding + MLP alone", "all, embedding + MLP for ML logits"
 METRICS = ("accuracy", "macro_f1", "nll", "brier", "ece_mass")
 System = Callable[[Block], Prediction]
 
@@ -54,8 +55,8 @@ class Ablation(GridStudy):
         found["all, not calibrated"] = partial(fused, config=uncalibrated)
         found["all, hard LLM labels"] = self._hardened
         if has_embedding(self.material):
-            found["embedding + MLP alone"] = self._embedding_alone
-            found["all, embedding + MLP for ML logits"] = self._embedding_fused
+            found[EMBEDDED_ALONE] = self._embedding_alone
+            found[EMBEDDED_FUSED] = self._embedding_fused
         return found
 
     def cells(self) -> list[Cell]:
@@ -65,6 +66,14 @@ class Ablation(GridStudy):
         block = self.block(cell)
         prediction = self.systems[str(cell.values["system"])](block)
         return [measured(block.test_targets, prediction)]
+
+    @property
+    def further(self) -> Mapping[str, Callable[[Block], Signal]]:
+        return {EMBEDDING: partial(embedding_signal, self.material)}
+
+    def needs(self, cell: Cell) -> str | None:
+        embedded = cell.values["system"] in (EMBEDDED_ALONE, EMBEDDED_FUSED)
+        return EMBEDDING if embedded else None
 
     def _hardened(self, block: Block) -> Prediction:
         def harden(signals: Mapping[str, Signal]) -> dict[str, Signal]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -73,8 +73,19 @@ class CalibrationStudy(GridStudy):
         """What is calibrated: a source's scores, or the fusion's as if it were a source."""
         if source != FUSED:
             return block.train[source], block.test[source]
-        signal = self.material.made(FUSED, block, lambda: self._fused(block))
+        signal = self._fused_signal(block)
         return signal.take(block.split.train), signal.take(block.split.test)
+
+    @property
+    def further(self) -> Mapping[str, Callable[[Block], Signal]]:
+        return {FUSED: self._fused_signal}
+
+    def needs(self, cell: Cell) -> str | None:
+        read_as_source = cell.values["system"] == FUSED and cell.values["calibrator"] != BEFORE
+        return FUSED if read_as_source else None
+
+    def _fused_signal(self, block: Block) -> Signal:
+        return self.material.made(FUSED, block, lambda: self._fused(block))
 
     def _fused(self, block: Block) -> Signal:
         """The fusion's probabilities: out of fold on the subset, by the final model on the test."""

@@ -16,11 +16,17 @@ from labelfusion import __version__
 from labelfusion.classifier import ML_SOURCE
 from labelfusion.config import LLMConfig, RunConfig
 from labelfusion.data import load_dataset, make_split
-from labelfusion.encoders import Encoder
+from labelfusion.encoders import Encoder, Prepares, make_encoder
 from labelfusion.errors import ConfigError, InputError
 from labelfusion.llm import TrainingTexts, asks
 from labelfusion.llm.keys import digest
-from labelfusion.pipeline import check_sources, make_signals, scored_rows, training_texts
+from labelfusion.pipeline import (
+    check_sources,
+    make_signals,
+    rows_at,
+    scored_rows,
+    training_texts,
+)
 from labelfusion.runs import SignalStore
 from labelfusion.studies.asking import Asker, Job, data_digest, sha256_of
 from labelfusion.studies.options import Place
@@ -142,6 +148,10 @@ class Material:
             self.dataset.targets[split.test],
         )
 
+    def embed(self) -> None:
+        """Have the vectors of all rows in the cache, for whoever fits an encoder on some."""
+        embed_once(self.config, self.dataset, scored_rows(self._first_split), self.place)
+
     def final_encoder(self, block: Block) -> Encoder:
         """The encoder fitted on all of a block's training rows."""
         store = {ML_SOURCE: Signal.missing(ML_SOURCE, len(self.dataset), len(self.space))}
@@ -174,6 +184,17 @@ class Material:
         """Pass on how far something is, not that it began and ended: cells are told of instead."""
         if event.status in ("progress", "note"):
             self.place.on_event(event)
+
+
+def embed_once(config: RunConfig, dataset: Dataset, rows: np.ndarray, place: Place) -> None:
+    """Put the pretrained transformer's vectors of `rows` into the workspace's cache."""
+    if config.ml.encoder == "none":
+        return
+    ml = config.ml.model_copy(update={"fine_tune": False, "joint": False})
+    cache = place.workspace.cache
+    encoder = make_encoder(ml, dataset.space, seed=config.seed, cache_dir=cache)
+    if isinstance(encoder, Prepares):
+        encoder.prepare(rows_at(dataset, rows).texts, place.on_event)
 
 
 def _has_examples(entry: LLMConfig) -> bool:

@@ -104,6 +104,9 @@ class PromptStudy:
             for (source, name), job in self.jobs.items()
         ]
 
+    def division(self) -> None:
+        """One process asks, under one budget, and that is all of the work."""
+
     def fingerprint(self) -> str:
         return digest([__version__, data_digest(self.dataset), self.positions.tolist()])
 

@@ -1,4 +1,4 @@
-"""`run_study`: the cells of a study done one by one, kept at once, then put together.
+"""`run_study`: the cells of a study done here or elsewhere, kept at once, then put together.
 
 Knows the order of the steps, the folder and its lock. Each kind of study is a file of its own
 beside this one, with the cells it has, what one cell computes and what all of them say.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,10 +20,12 @@ from labelfusion.config import RunConfig
 from labelfusion.errors import ConfigError, InputError, RunError, did_you_mean
 from labelfusion.files import write_json, write_text
 from labelfusion.queueing import LET_GO_S, held
+from labelfusion.spreading import Spread, one_by_one
 from labelfusion.studies.ablation import Ablation
 from labelfusion.studies.architecture import Architecture
 from labelfusion.studies.calibration import CalibrationStudy
 from labelfusion.studies.cells import Cell, CellLog, Row, as_frame
+from labelfusion.studies.division import Division, divided
 from labelfusion.studies.frontier import FrontierStudy
 from labelfusion.studies.learning_curve import LearningCurve
 from labelfusion.studies.options import Options, Place
@@ -58,6 +60,10 @@ class Study(Protocol):
 
     def report(self, cells: pd.DataFrame) -> Findings:
         """What all cells say; `cells` has a row for each row of each cell."""
+        ...
+
+    def division(self) -> Division | None:
+        """How its cells can be divided among processes; None if they must stay in this one."""
         ...
 
 
@@ -113,6 +119,7 @@ def run_study(
     workspace: Workspace | None = None,
     options: Options | None = None,
     on_event: OnEvent = ignore_event,
+    spread: Spread = one_by_one,
 ) -> StudyResult:
     """Do a study, or go on with one: cells that `out` already holds are not computed again.
 
@@ -122,6 +129,7 @@ def run_study(
         out: the study's folder, `<workspace>/studies/<kind>-<name>` if not given.
         options: seeds, sizes and what else the kind takes.
         on_event: told of the cost before it arises and of every cell.
+        spread: has the cells worked on; they are the same whichever way, and are kept here.
 
     Raises:
         ConfigError: an unknown kind or an option that does not fit.
@@ -143,7 +151,7 @@ def run_study(
             raise RunError("Another process works on this study", where=str(folder))
         study.tell_cost()
         log = CellLog(folder / "cells.jsonl")
-        computed = _work(study, cells, log, on_event)
+        computed = _work(study, cells, log, on_event, spread)
         frame = as_frame(cells, log.rows(), study.fingerprint())
         findings = study.report(frame)
         command = _command(kind, folder, options)
@@ -178,18 +186,20 @@ def _begin(folder: Path, kind: str, config: RunConfig) -> None:
     write_text(folder / "config.yaml", config.anchored(Path.cwd()).to_yaml())
 
 
-def _work(study: Study, cells: Sequence[Cell], log: CellLog, on_event: OnEvent) -> int:
+def _work(
+    study: Study, cells: Sequence[Cell], log: CellLog, on_event: OnEvent, spread: Spread
+) -> int:
     """Do the cells that are missing; returns how many there were."""
     of, done = study.fingerprint(), log.rows()
     missing = [cell for cell in cells if cell.key(of) not in done]
     kept, total = len(cells) - len(missing), len(cells)
     note = f"{total} cells, {kept} of them done before"
     on_event(Event("evaluate", "start", note, kept, total, "cells"))
-    for i, cell in enumerate(missing, start=1):
-        begun = time.monotonic()
-        rows = study.run(cell)
-        log.append(cell.key(of), cell, rows, time.monotonic() - begun)
-        on_event(Event("evaluate", "progress", str(cell), kept + i, total, "cells"))
+    with closing(divided(study.division(), study.run, missing, on_event, spread)) as finished:
+        for i, (position, (rows, seconds)) in enumerate(finished, start=1):
+            cell = missing[position]
+            log.append(cell.key(of), cell, rows, seconds)
+            on_event(Event("evaluate", "progress", str(cell), kept + i, total, "cells"))
     on_event(Event("evaluate", "done", "Every cell is kept", total, total, "cells"))
     return len(missing)
 

@@ -6,7 +6,7 @@ Texts of the other data set that the models' own data has too are left out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from labelfusion.pipeline import rows_at
 from labelfusion.runs import SignalStore
 from labelfusion.studies.asking import Asker, Job, data_digest, sha256_of
 from labelfusion.studies.cells import Cell, Row, only
+from labelfusion.studies.division import Division
+from labelfusion.studies.grid import block_of, pieces
+from labelfusion.studies.material import embed_once
 from labelfusion.studies.options import Options, Place
 from labelfusion.studies.plots import Plot, dots
 from labelfusion.studies.statistics import against_best_source, over_seeds
@@ -62,7 +65,7 @@ class Transfer:
         self.jobs = self._jobs(there)
         names = home.space.names
         self.store = SignalStore(place.folder / "other-signals", self.away.ids, names)
-        self._signals = lru_cache(maxsize=1)(self._signals_of)
+        self.there = lru_cache(maxsize=1)(self._signals_of)
         self._check_scores()
 
     def trained_config(self, config: RunConfig) -> RunConfig:
@@ -109,10 +112,14 @@ class Transfer:
     def cells(self) -> list[Cell]:
         return self.trained.cells()
 
+    def division(self) -> Division | None:
+        """A trained run is only applied, which is little work beside sending it."""
+        return _Division(self, self.trained) if isinstance(self.trained, FromConfig) else None
+
     def run(self, cell: Cell) -> Sequence[Row]:
         system = self.trained.system(cell)
         signals, targets = self.trained.own(cell)
-        there = self._signals(int(cell.values["size"]), int(cell.values["seed"]))
+        there = self.there(*block_of(cell))
         return [
             _row(HOME, targets, system(signals)),
             _row(AWAY, self.away.targets, system(there)),
@@ -154,6 +161,29 @@ class Transfer:
             [_plot(table, metric), _plot(table, "confidence")],
             details,
         )
+
+
+@dataclass(frozen=True)
+class _Division:
+    """See `labelfusion.studies.division.Division`: that of the training, then the other data."""
+
+    study: Transfer
+    home: FromConfig
+
+    def prepare(self) -> None:
+        self.home.prepare()
+        if not self.home.config.ml.fine_tune:
+            embed_once(self.home.config, self.study.away, self.study.positions, self.study.place)
+
+    def shared(self, cells: Sequence[Cell]) -> list[list[Cell]]:
+        encoded = {(AWAY, *block_of(cell)) for cell in cells if ML_SOURCE in self.home.sources}
+        return [*self.home.shared(cells), *([pieces(encoded)] if encoded else [])]
+
+    def share(self, piece: Cell) -> None:
+        if piece.values["signal"] == AWAY:
+            self.study.there(*block_of(piece))
+        else:
+            self.home.share(piece)
 
 
 def target_config(config: RunConfig, target: Path) -> RunConfig:
