@@ -23,6 +23,8 @@ LINEAR_FORMS: dict[str, PoolForm] = {
     "matrix": PoolForm(matrix="full", bias=True, ridge=10.0),
 }
 CALIBRATOR_NAMES = ("identity", *LINEAR_FORMS, "isotonic")
+# Penalised calibrators are worth comparing from few rows on; one without a penalty needs more.
+MIN_LINEAR_ROWS, MIN_ISOTONIC_ROWS = 40, 100
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,8 @@ def fit_calibrator(name: str, z: np.ndarray, targets: np.ndarray, task: Task) ->
 
 def candidate_calibrators(n: int) -> tuple[str, ...]:
     """The calibrators that `auto` compares on n labelled rows: richer ones need more rows."""
-    if n < 100:
-        return ("identity", "temperature")
-    return ("identity", "temperature", "bias", "matrix", "isotonic")
+    linear = ("identity", *LINEAR_FORMS) if n >= MIN_LINEAR_ROWS else ("identity", "temperature")
+    return (*linear, "isotonic") if n >= MIN_ISOTONIC_ROWS else linear
 
 
 def calibrator_from_state(state: dict[str, Any]) -> Calibrator:

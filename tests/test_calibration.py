@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
+from labelfusion import FusionModel, LabelSpace, Signal
 from labelfusion.calibration import CALIBRATOR_NAMES, candidate_calibrators, fit_calibrator
+from labelfusion.config import FusionConfig
 from labelfusion.errors import ConfigError
 from labelfusion.pooling import Pool, PoolForm, fit_pool
 from labelfusion.tasks import MultiClass, MultiLabel, Task, score_floor
@@ -48,6 +50,34 @@ def test_calibration_never_costs_more_than_a_percent(n: int, factor: float) -> N
     assert scaled < 1.01 * as_it_came
     # Much clipped evidence is no longer a power of the truth: many rows then tell its true shape.
     assert scaled < isotonic or n * factor >= 3000
+
+
+def fresh_losses(z: np.ndarray, targets: np.ndarray, n: int, ways: list[str]) -> list[float]:
+    """Log-loss of each calibration, fitted on the first n rows, on the others."""
+    signal = Signal("s", z, "logits", np.ones(len(z), bool))
+    known, fresh = np.arange(n), np.arange(n, len(z))
+    space = LabelSpace(tuple("abcdef"[: z.shape[1]]), multi_label=False)
+    found = []
+    for way in ways:
+        config = FusionConfig(calibration=way)
+        model = FusionModel.fit([signal.take(known)], targets[:n], space=space, config=config)
+        p = model.predict([signal.take(fresh)]).probabilities
+        found.append(float(-np.log(p[targets[n:] == 1]).mean()))
+    return found
+
+
+def test_auto_bends_what_is_clipped_though_no_decision_gets_better() -> None:
+    ways = ["auto", "temperature", "isotonic"]
+    draws = [overconfident(9000, 4, seed, factor=3.0) for seed in range(5)]
+    losses = [fresh_losses(*draw, 1000, ways) for draw in draws]
+    auto, scaled, bent = np.mean(losses, axis=0)
+    assert auto < (scaled + bent) / 2
+
+
+def test_auto_finds_two_labels_mixed_up_from_fifty_rows() -> None:
+    z, targets = overconfident(4050, 4, 1, factor=1.0)
+    auto, scaled = fresh_losses(z[:, [1, 0, 2, 3]], targets, 50, ["auto", "temperature"])
+    assert auto < scaled - 0.2
 
 
 def test_matrix_learns_a_convention_that_temperature_cannot() -> None:
@@ -90,7 +120,8 @@ def test_isotonic_is_monotone_with_tied_scores() -> None:
 
 
 def test_small_samples_are_offered_simple_calibrators_only() -> None:
-    assert candidate_calibrators(99) == ("identity", "temperature")
+    assert candidate_calibrators(39) == ("identity", "temperature")
+    assert set(candidate_calibrators(99)) == {*CALIBRATOR_NAMES} - {"isotonic"}
     assert "isotonic" in candidate_calibrators(100)
     with pytest.raises(ConfigError, match="isotonic"):
         fit_calibrator("platt", np.zeros((3, 2)), draw_targets(3, 2, 1), MultiClass())

@@ -4,8 +4,9 @@ The fused evidence is the best single source's plus a step towards a combiner: (
 s z_combiner, s in 0.1 … 1. The step is the one with the highest lower confidence bound of the
 cross-validated log-loss it saves, in the spirit of the one-standard-error rule (Breiman et al.
 1984, §3.4.3) turned round: the simple model is the best single source. A step counts only if its
-bound is above 0 and, where it changes decisions, its accuracy is higher by a standard error too.
-Steps that cannot be told from the best one are averaged: to pick one of equals is to pick noise.
+bound is above 0 and, where it changes decisions, its accuracy is higher by a standard error too; of
+a calibrator of one source: no lower. Steps that cannot be told from the best one are averaged: to
+pick one of equals is to pick noise.
 Knows cross-validated evidence and losses only.
 """
 
@@ -168,7 +169,7 @@ class _Table:
         z = self.task.normalise(single + size * (self.evidence[c] - single))
         saved = self._single_loss - self.task.row_loss(z, self.targets)
         bound = float(saved.mean() - self.loss_errors * _standard_error(saved))
-        if bound <= 0 or not self._as_accurate(z):
+        if bound <= 0 or not self._as_accurate(c, z):
             return None
         return _Step(c, size, saved, bound)
 
@@ -176,10 +177,13 @@ class _Table:
     def _single_loss(self) -> np.ndarray:
         return self.task.row_loss(self.evidence[self.best_single], self.targets)
 
-    def _as_accurate(self, evidence: np.ndarray) -> bool:
+    def _as_accurate(self, c: int, evidence: np.ndarray) -> bool:
         more = self._is_right(evidence) - self.right[self.most_accurate_single]
+        # A calibrator is there for the probabilities: its decisions need only be no worse.
+        calibrates = self.cv.candidates[c].kind == "calibrated"
+        errors = 0.0 if calibrates else self.accuracy_errors
         # Where no decision changes, both sides are 0: better probabilities are enough.
-        return bool(more.mean() >= self.accuracy_errors * _standard_error(more))
+        return bool(more.mean() >= errors * _standard_error(more))
 
     def gain(self, c: int) -> tuple[float, float]:
         """Mean loss saved against the best single source, and its standard error."""
