@@ -5,7 +5,7 @@ s z_combiner, s in 0.1 … 1. The step is the one with the highest lower confide
 cross-validated log-loss it saves, in the spirit of the one-standard-error rule (Breiman et al.
 1984, §3.4.3) turned round: the simple model is the best single source. A step counts only if its
 bound is above 0 and, where it changes decisions, its accuracy is higher by a standard error too; of
-a calibrator of one source: no lower. Steps that cannot be told from the best one are averaged: to
+a calibrator of that source: no lower. Steps that cannot be told from the best one are averaged: to
 pick one of equals is to pick noise.
 Knows cross-validated evidence and losses only.
 """
@@ -179,9 +179,9 @@ class _Table:
 
     def _as_accurate(self, c: int, evidence: np.ndarray) -> bool:
         more = self._is_right(evidence) - self.right[self.most_accurate_single]
-        # A calibrator is there for the probabilities: its decisions need only be no worse.
-        calibrates = self.cv.candidates[c].kind == "calibrated"
-        errors = 0.0 if calibrates else self.accuracy_errors
+        own = self.cv.candidates[self.best_single].members
+        # The single source's own calibrator mends its probabilities: to decide no worse is enough.
+        errors = 0.0 if self.cv.candidates[c].members == own else self.accuracy_errors
         # Where no decision changes, both sides are 0: better probabilities are enough.
         return bool(more.mean() >= errors * _standard_error(more))
 
