@@ -360,19 +360,7 @@ def data_set(run: Run) -> StoredDataset | None:
 SECTIONS = (texts, slices, suspected, corrections)
 
 with widgets.page("Errors", INTRO):
-    all_runs = state.manager().list()
-    if all_runs.empty:
-        widgets.empty("There is no run yet.", "pages/train.py", "Train a model")
-        st.stop()
-    names = {
-        run["id"]: f"{run['name']} · {run['state']} · {run['id']}"
-        for run in all_runs.to_dict("records")
-    }
-    chosen = state.open_run(state.choose("Run", "run", names))
-    if chosen.status.state != "finished":
-        st.info(f"This run is {chosen.status.state}, so there are no errors to see yet.")
-        st.page_link("pages/jobs.py", label="See the job →", query_params={"run": chosen.id})
-        st.stop()
+    chosen = widgets.choose_finished_run()
     source = data_set(chosen)
     if source is not None:
         st.text_input(

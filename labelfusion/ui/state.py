@@ -62,6 +62,28 @@ def param(name: str) -> str | None:
     return value or st.session_state.get(f"current_{name}")
 
 
+def newest_run() -> str | None:
+    """The id of the run made last, whatever its state."""
+    return next(iter(manager().ids()), None)
+
+
+def current_run() -> str | None:
+    """The run in the address, else the one looked at last, else the newest."""
+    return _current("run", manager().ids())
+
+
+def current_dataset() -> str | None:
+    """The data set in the address, else the one looked at last, else the newest."""
+    return _current("dataset", [stored.name for stored in store().list()])
+
+
+def _current(name: str, known: list[str]) -> str | None:
+    wanted = param(name)
+    if wanted and (wanted in known or name in st.query_params):
+        return wanted
+    return next(iter(known), None)
+
+
 def set_param(name: str, value: str | None) -> None:
     """Put `value` in the address, or take it out, and remember that."""
     if value is None:

@@ -61,9 +61,15 @@ def page(title: str, intro: str) -> Iterator[None]:
         # First what the reader came for: the sidebar reads the runs from the disk.
         st.title(title, anchor=False)
         st.markdown(intro)
-        sidebar()
+        drawn = current()
+        place = sidebar(drawn)
         _say_what_was_told()
-        yield
+        try:
+            yield
+        finally:
+            # A page that found nothing chosen has chosen by now.
+            if current() != drawn:
+                show_current(place, current())
 
 
 @contextmanager
@@ -106,19 +112,34 @@ def escape(text: str) -> str:
     return text
 
 
-def sidebar() -> None:
-    """The pages in working order, then the current data set and run."""
-    dataset, run = state.param("dataset"), state.param("run")
-    query = {key: value for key, value in (("dataset", dataset), ("run", run)) if value}
+def current() -> dict[str, str | None]:
+    """The data set and the run that every page begins with."""
+    return {"dataset": state.current_dataset(), "run": state.current_run()}
+
+
+def sidebar(chosen: Mapping[str, str | None]) -> DeltaGenerator:
+    """The pages in working order, then what is chosen; returns the place where that stands."""
+    # Links carry what was chosen, not the newest: a page may know better which of them it can show.
+    query = {name: value for name in chosen if (value := state.param(name))}
     with st.sidebar:
         st.logo(ICON, size="large")
         st.markdown("**LabelFusion**")
         for path, name in PAGES:
             st.page_link(path, label=name, query_params=query)
         st.divider()
-        st.caption(f"Data set: {escape(dataset) if dataset else 'none chosen'}")
-        st.caption(f"Run: {escape(run) if run else 'none chosen'}")
+        place = st.empty()
+        show_current(place, chosen)
         st.caption(f"LLM spend this month: {escape(state.spend_this_month())}")
+    return place
+
+
+def show_current(place: DeltaGenerator, chosen: Mapping[str, str | None]) -> None:
+    """The data set and the run, and whether the run is the newest one."""
+    dataset, run = chosen["dataset"], chosen["run"]
+    newest = ", the newest" if run and run == state.newest_run() else ""
+    with place.container():
+        st.caption(f"Data set: {escape(dataset) if dataset else 'none yet'}")
+        st.caption(f"Run: {escape(run) + newest if run else 'none yet'}")
 
 
 def empty(message: str, page_path: str | None = None, label: str | None = None) -> None:
