@@ -192,9 +192,10 @@ def show_finding(stored: StoredDataset, finding: Finding, number: int) -> None:
     more = len(finding.rows) - SHOWN_ROWS
     st.caption(f"Rows {listed}" + (f" and {more:,} more" if more > 0 else ""))
     table = state.open_table(stored.config)
-    with st.expander("Show the rows"):
+    if unfolded := widgets.fold("Show the rows", f"finding_{number}_fold"):
         chosen = pd.Series(table.row_numbers).isin(finding.rows).to_numpy()
-        widgets.table(table.frame.loc[chosen, :], f"finding_{number}", name=finding.kind)
+        with unfolded:
+            widgets.table(table.frame.loc[chosen, :], f"finding_{number}", name=finding.kind)
     button = REMEDIES.get(finding.kind)
     if button and st.button(f"{button} ({len(finding.rows):,})", key=f"mend_{number}"):
         kept = without_rows(table, finding.rows)

@@ -261,8 +261,9 @@ def suspected(desk: Desk) -> None:
     for issue in open_ones.iloc[(number - 1) * CARDS : number * CARDS].to_dict("records"):
         with st.container(border=True):
             review_panels.issue_card(desk, issue)
-    with st.expander("All suspected labels as a table"):
-        widgets.table(found, "issues_table", name=f"{desk.run.id}_label_issues")
+    if unfolded := widgets.fold("All suspected labels as a table", "issues_fold"):
+        with unfolded:
+            widgets.table(found, "issues_table", name=f"{desk.run.id}_label_issues")
 
 
 def unjudged(desk: Desk, found: pd.DataFrame) -> pd.DataFrame:
@@ -287,9 +288,11 @@ def corrections(desk: Desk) -> None:
     train_again_panel(desk, desk.stored)
     history = Verdicts(desk.stored.folder).all()
     if history:
-        with st.expander(f"Everything that was said of this data set's labels ({len(history):,})"):
-            table = review_panels.verdict_table(reversed(history))
-            widgets.table(table, "verdicts", name=f"{desk.stored.name}_verdicts")
+        said = f"Everything that was said of this data set's labels ({len(history):,})"
+        if unfolded := widgets.fold(said, "verdicts_fold"):
+            with unfolded:
+                table = review_panels.verdict_table(reversed(history))
+                widgets.table(table, "verdicts", name=f"{desk.stored.name}_verdicts")
 
 
 def gathered(desk: Desk, stored: StoredDataset) -> None:

@@ -40,8 +40,9 @@ def summary(run: Run) -> None:
     values = tables.metric_table(report, metrics[key])
     chart = charts.forest(values, metrics[key], run.config.evaluation.confidence)
     widgets.show_chart(chart, "forest")
-    with st.expander("All metrics as a table"):
-        widgets.table(tables.all_metrics_table(report), "metrics")
+    if unfolded := widgets.fold("All metrics as a table", "metrics_fold"):
+        with unfolded:
+            widgets.table(tables.all_metrics_table(report), "metrics")
 
 
 def cards(report: dict, metric: tables.Metric) -> None:
@@ -139,8 +140,9 @@ def curves(run: Run) -> None:
         st.info("A curve needs test texts with the label and others without it.")
     if label is None:
         st.caption("Every pair of a text and a label counts once, so frequent labels weigh most.")
-    with st.expander("Every label as a table"):
-        widgets.table(decisions.curve_table(rows), "areas")
+    if unfolded := widgets.fold("Every label as a table", "areas_fold"):
+        with unfolded:
+            widgets.table(decisions.curve_table(rows), "areas")
 
 
 def predictions(run: Run) -> None:

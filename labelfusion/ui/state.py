@@ -68,20 +68,19 @@ def newest_run() -> str | None:
 
 
 def current_run() -> str | None:
-    """The run in the address, else the one looked at last, else the newest."""
-    return _current("run", manager().ids())
+    """The run in the address, else the one looked at last if it is there, else the newest."""
+    return _current("run", manager().workspace.runs) or newest_run()
 
 
 def current_dataset() -> str | None:
-    """The data set in the address, else the one looked at last, else the newest."""
-    return _current("dataset", [stored.name for stored in store().list()])
+    """The data set in the address, else the one looked at last if it is there, else the newest."""
+    return _current("dataset", store().folder) or next((d.name for d in store().list()), None)
 
 
-def _current(name: str, known: list[str]) -> str | None:
+def _current(name: str, folder: Path) -> str | None:
     wanted = param(name)
-    if wanted and (wanted in known or name in st.query_params):
-        return wanted
-    return next(iter(known), None)
+    there = wanted and (name in st.query_params or (folder / wanted).is_dir())
+    return wanted if there else None
 
 
 def set_param(name: str, value: str | None) -> None:

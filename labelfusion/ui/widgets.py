@@ -151,11 +151,11 @@ def empty(message: str, page_path: str | None = None, label: str | None = None) 
 
 def choose_run() -> Run:
     """The run in the address, from a select box; the page ends here where there is none."""
-    runs = state.manager().list()
-    if runs.empty:
+    runs = state.manager().states()
+    if not runs:
         empty("There is no run yet.", "pages/train.py", "Train a model")
         st.stop()
-    names = {r["id"]: f"{r['name']} · {r['state']} · {r['id']}" for r in runs.to_dict("records")}
+    names = {key: f"{name} · {found} · {key}" for key, (name, found) in runs.items()}
     return state.open_run(state.choose("Run", "run", names))
 
 
@@ -212,9 +212,19 @@ def show_chart(chart: Chart, key: str, *, selectable: str | None = None) -> Any:
         config = {"displaylogo": False}
         st.plotly_chart(chart.figure, width="stretch", key=key, alt=chart.alt, config=config)
     st.caption(escape(chart.reading))
-    with st.expander("The figure's data as a table"):
-        table(chart.table, f"{key}_data")
+    if unfolded := fold("The figure's data as a table", f"{key}_fold"):
+        with unfolded:
+            table(chart.table, f"{key}_data")
     return event
+
+
+def fold(label: str, key: str) -> DeltaGenerator | None:
+    """A closed expander; its place once it is open, None before.
+
+    What it holds is computed and loaded only then: tables nobody looks at slow the opening.
+    """
+    box = st.expander(label, key=key, on_change="rerun")
+    return box if box.open else None
 
 
 def _altair(chart: Chart, key: str, selectable: str | None) -> Any:
