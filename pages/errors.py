@@ -251,7 +251,8 @@ def suspected(desk: Desk) -> None:
     st.caption(
         f"{len(open_ones):,} labels to look at, the most suspicious first; "
         f"{len(found) - len(open_ones):,} are judged or filtered out. No label was seen by the "
-        "model that judges it."
+        "model that judges it. A margin of -1: the fusion is sure of another answer; 0: it cannot "
+        "tell."
     )
     if open_ones.empty:
         st.success("No label is suspected, or all have been judged.")
@@ -363,10 +364,12 @@ def data_set(run: Run) -> StoredDataset | None:
 SECTIONS = (texts, slices, suspected, corrections)
 
 with widgets.page("Errors", INTRO):
-    chosen = widgets.choose_finished_run()
+    left, right = st.columns([3, 2])
+    with left:
+        chosen = widgets.choose_finished_run()
     source = data_set(chosen)
     if source is not None:
-        st.text_input(
+        right.text_input(
             "Your name, put down with what you say of labels",
             state.param("who") or review_panels.default_reviewer(),
             key="reviewer",

@@ -24,6 +24,10 @@ TABS = (
     *("Summary", "Labels", "Confusion", "Curves", "Thresholds", "Why this fusion"),
     *("Compare runs", "Export"),
 )
+MCNEMAR = (
+    "McNemar's test looks only at the texts where one is right and the other wrong; p is how often "
+    "chance alone would divide them as unevenly."
+)
 FOUR_DIGITS = st.column_config.NumberColumn(format="%.4f")
 PERCENT = {"format": "percent", "min_value": 0.0, "max_value": 1.0}
 
@@ -32,8 +36,11 @@ def summary(run: Run) -> None:
     """Headline figures, the paired tests in words, and the intervals of one metric."""
     report = run.metrics
     cards(report, tables.primary_metric(report))
-    for sentence in tables.comparison_sentences(report):
+    paired = tables.comparison_sentences(report)
+    for sentence in paired:
         st.markdown(f"- {widgets.escape(sentence)}")
+    if any("McNemar" in sentence for sentence in paired):
+        st.caption(MCNEMAR)
     metrics = {metric.key: metric for metric in tables.metrics_of(report)}
     primary = list(metrics).index(report["task"]["primary"])
     key = st.selectbox("Metric", list(metrics), primary, format_func=lambda k: metrics[k].name)

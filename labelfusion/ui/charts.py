@@ -61,6 +61,16 @@ def source_colours(systems: list[str]) -> dict[str, str]:
     return {name: SOURCE_COLOURS.get(name) or extra[name] for name in systems}
 
 
+def markers(systems: list[str]) -> dict[str, dict[str, Any]]:
+    """A mark for each system. The fusion's is a ring, which leaves those beneath it to be seen."""
+    symbols = ("diamond", "square", "triangle-up", "cross", "x")
+    ring = {"symbol": "circle-open", "size": 16, "line": {"width": 3}}
+    others = [name for name in systems if name != FUSION]
+    shapes = {n: {"symbol": symbols[i % 5], "size": 10} for i, n in enumerate(others)}
+    colours = source_colours(systems)
+    return {n: (shapes | {FUSION: ring})[n] | {"color": colours[n]} for n in systems}
+
+
 def system_name(system: str) -> str:
     """A system as people say it."""
     return _SYSTEM_NAMES.get(system, system)
@@ -153,57 +163,10 @@ def _describe(table: pd.DataFrame, metric: Metric) -> str:
     return f"Dot plot of {metric.name} with intervals: " + "; ".join(parts)
 
 
-def class_balance(counts: pd.Series) -> Chart:
-    """How many texts each label has; `counts` is indexed by label. Draws at most MAX_BARS bars."""
-    ordered = counts.sort_values(ascending=False)
-    shown = ordered.head(MAX_BARS)
-    title = "Texts per label"
-    if len(ordered) > len(shown):
-        title += f" (the {len(shown)} most frequent of {len(ordered)})"
-    figure = _bars(shown, GREEN)
-    lay_out(figure, title, "Labelled texts (count)", 0)
-    figure.update_layout(height=120 + 24 * len(shown))
-    reading = _read_balance(ordered)
-    table = ordered.rename("texts").rename_axis("label").reset_index()
-    return Chart(figure, title, reading, f"Bar chart of texts per label. {reading}", table)
-
-
-def _bars(values: pd.Series, colour: str) -> go.Figure:
-    import plotly.graph_objects as go
-
-    names = [shorten(str(name)) for name in values.index]
-    positions = list(range(len(values)))
-    bars = go.Bar(
-        x=values.to_numpy(), y=positions, orientation="h", marker_color=colour, customdata=names
-    )
-    figure = go.Figure(bars)
-    figure.update_traces(
-        texttemplate="%{x:,}",
-        textposition="outside",
-        cliponaxis=False,
-        hovertemplate="%{customdata}: %{x:,}<extra></extra>",
-    )
-    # Positions, not names: two long names may be the same once shortened.
-    figure.update_yaxes(tickmode="array", tickvals=positions, ticktext=names)
-    return figure
-
-
 def shorten(name: str, width: int = 28) -> str:
     """`name`, its middle left out where an axis has no room: names often differ at their ends."""
     tail = width // 3
     return name if len(name) <= width else f"{name[: width - 1 - tail]}…{name[-tail:]}"
-
-
-def _read_balance(ordered: pd.Series) -> str:
-    most, least = ordered.index[0], ordered.index[-1]
-    if ordered.iloc[-1] == 0:
-        empty = int((ordered == 0).sum())
-        return f"{empty} of {len(ordered)} labels have no text yet; {most} has {ordered.iloc[0]:,}."
-    ratio = ordered.iloc[0] / ordered.iloc[-1]
-    return (
-        f"{most} is the most frequent with {ordered.iloc[0]:,} texts, {ratio:.1f} times as many as "
-        f"{least} ({ordered.iloc[-1]:,})."
-    )
 
 
 def label_f1(table: pd.DataFrame, sources: list[str]) -> Chart:
@@ -233,14 +196,13 @@ def _grouped_dots(shown: pd.DataFrame, columns: dict[str, str]) -> go.Figure:
 
     figure, positions = go.Figure(), list(range(len(shown)))
     names = [shorten(str(name)) for name in shown["label"]]
-    symbols = ("circle", "diamond", "square", "triangle-up", "cross")
-    for (system, column), symbol in zip(columns.items(), symbols, strict=False):
+    for system, column in columns.items():
         figure.add_scatter(
             x=100 * shown[column].astype(float),
             y=positions,
             name=system_name(system),
             mode="markers",
-            marker={"size": 11, "color": source_colours([*columns])[system], "symbol": symbol},
+            marker=markers([*columns])[system],
             customdata=names,
             hovertemplate=f"%{{customdata}}, {system_name(system)}: %{{x:.1f}} %<extra></extra>",
         )
