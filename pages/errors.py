@@ -63,8 +63,7 @@ def quadrant_figure(desk: Desk) -> None:
         second = st.selectbox("Compare with", sources[1:], format_func=charts.system_name)
     table = review_charts.quadrant_table(desk.rows, sources[0], second)
     chart = review_charts.quadrants(table, sources[0], second)
-    event = widgets.show_chart(chart, "quadrants", selectable=charts.SELECTION)
-    for cell in event.selection.get(charts.SELECTION) or []:
+    for cell in widgets.show_chart(chart, "quadrants", selectable=charts.SELECTION):
         wanted = f"{sources[0]} {cell['first']}, {second} {cell['second']}"
         for name in filters.quadrant_names(desk.rows):
             if name.startswith(wanted):
@@ -370,10 +369,11 @@ with widgets.page("Errors", INTRO):
     source = data_set(chosen)
     if source is not None:
         right.text_input(
-            "Your name, put down with what you say of labels",
+            "Your name",
             state.param("who") or review_panels.default_reviewer(),
             key="reviewer",
             persist_state="session",
+            help="It is put down with what you say of labels.",
             on_change=lambda: state.set_param("who", st.session_state["reviewer"] or None),
         )
     widgets.tabs(TABS, SECTIONS, Desk(chosen, state.review(chosen), source))

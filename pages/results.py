@@ -96,8 +96,7 @@ def confusion(run: Run) -> None:
     if system != tables.FUSION:
         widgets.show_chart(chart, f"confusion_{system}")
         return
-    event = widgets.show_chart(chart, "confusion", selectable=charts.SELECTION)
-    texts_of_cells(run, event.selection.get(charts.SELECTION) or [])
+    texts_of_cells(run, widgets.show_chart(chart, "confusion", selectable=charts.SELECTION))
 
 
 def texts_of_cells(run: Run, cells: list[dict[str, str]]) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from contextvars import ContextVar
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,6 +43,8 @@ PAGES = (
 PAGE_ROWS = 50
 SIDEBAR_PIXELS = 220
 T = TypeVar("T")
+# What is to be drawn at the end of the page; None where there is no page to wait for.
+_waiting: ContextVar[list[Callable[[], object]] | None] = ContextVar("waiting", default=None)
 
 
 @contextmanager
@@ -65,7 +68,8 @@ def page(title: str, intro: str) -> Iterator[None]:
         place = sidebar(drawn)
         _say_what_was_told()
         try:
-            yield
+            with figures_last():
+                yield
         finally:
             # A page that found nothing chosen has chosen by now.
             if current() != drawn:
@@ -201,21 +205,58 @@ def figures(name: str, count: int) -> list[DeltaGenerator]:
         return [st.container(key=f"figure-{name}-{number}") for number in range(count)]
 
 
-def show_chart(chart: Chart, key: str, *, selectable: str | None = None) -> Any:
-    """A figure with its reading and its data as a table; returns the selection if `selectable`."""
-    import altair as alt
+@contextmanager
+def figures_last() -> Iterator[None]:
+    """Inside, figures get their places, and are sent once everything else has been.
 
-    event = None
-    if isinstance(chart.figure, alt.TopLevelMixin):
-        event = _altair(chart, key, selectable)
+    A browser takes most of a second to load what draws them and does nothing else meanwhile, so
+    words, numbers and buttons go before.
+    """
+    waiting: list[Callable[[], object]] = []
+    token = _waiting.set(waiting)
+    try:
+        yield
+    finally:
+        _waiting.reset(token)
+        # Also of a page that has been stopped or has failed after a figure.
+        for draw in waiting:
+            draw()
+
+
+def show_chart(chart: Chart, key: str, *, selectable: str | None = None) -> list[dict[str, Any]]:
+    """A figure with its reading and its data as a table; returns what is selected in it."""
+    draw = partial(_figure, st.container(), chart, key, selectable)
+    waiting = _waiting.get()
+    if waiting is None:
+        draw()
     else:
-        config = {"displaylogo": False}
-        st.plotly_chart(chart.figure, width="stretch", key=key, alt=chart.alt, config=config)
+        waiting.append(draw)
     st.caption(escape(chart.reading))
     if unfolded := fold("The figure's data as a table", f"{key}_fold"):
         with unfolded:
             table(chart.table, f"{key}_data")
-    return event
+    chosen = st.session_state.get(key) if selectable else None
+    return (chosen.selection.get(selectable) or []) if chosen else []
+
+
+def _figure(place: DeltaGenerator, chart: Chart, key: str, selectable: str | None) -> None:
+    import altair as alt
+
+    figure: Any = chart.figure
+    if not isinstance(figure, alt.TopLevelMixin):
+        config = {"displaylogo": False}
+        place.plotly_chart(figure, width="stretch", key=key, alt=chart.alt, config=config)
+    elif selectable is None:
+        place.altair_chart(figure, width="stretch", key=key, alt=chart.alt)
+    else:
+        place.altair_chart(
+            figure,
+            width="stretch",
+            key=key,
+            alt=chart.alt,
+            on_select="rerun",
+            selection_mode=[selectable],
+        )
 
 
 def fold(label: str, key: str) -> DeltaGenerator | None:
@@ -225,20 +266,6 @@ def fold(label: str, key: str) -> DeltaGenerator | None:
     """
     box = st.expander(label, key=key, on_change="rerun")
     return box if box.open else None
-
-
-def _altair(chart: Chart, key: str, selectable: str | None) -> Any:
-    figure: Any = chart.figure
-    if not selectable:
-        return st.altair_chart(figure, width="stretch", key=key, alt=chart.alt)
-    return st.altair_chart(
-        figure,
-        width="stretch",
-        key=key,
-        alt=chart.alt,
-        on_select="rerun",
-        selection_mode=[selectable],
-    )
 
 
 def table(
