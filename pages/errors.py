@@ -115,7 +115,7 @@ def filter_widgets(desk: Desk, asked: filters.Filters) -> None:
     left, right = st.columns(2)
     if quadrants:
         pick(left, "Which source is right", "quadrant", {ANY: "Any"} | quadrants)
-    contains(right, "Text contains", "text")
+    contains(right if quadrants else left, "Text contains", "text")
     left, right = st.columns(2)
     spread(left, "Confidence (%)", "confidence", 100, asked.confidence)
     longest = max(int(rows.lengths.max(initial=0)), 1)

@@ -51,6 +51,7 @@ VIEWS = {
     "data-test-split": ("data", "Test split"),
     "data-scores": ("data", "LLM scores"),
     "train": ("train", None),
+    "train-llm": ("train", None),
     "jobs": ("jobs", None),
     "results": ("results", None),
     "results-labels": ("results", "Labels"),
@@ -200,6 +201,16 @@ def classify(page: Page) -> None:
     settle(page)
 
 
+def ask_an_llm(page: Page) -> None:
+    """An LLM with a budget below what it will cost."""
+    page.get_by_role("button", name="Add an LLM to ask").click()
+    limit = page.get_by_label("Limit a run, $", exact=True)
+    limit.fill("0.01")
+    limit.press("Tab")
+    page.wait_for_timeout(SETTLE_MS)
+    settle(page)
+
+
 def take(page: Page, path: Path, width: str) -> None:
     """One picture of a whole page that has been drawn."""
     main = page.locator('[data-testid="stMainBlockContainer"]')
@@ -214,7 +225,7 @@ def take(page: Page, path: Path, width: str) -> None:
 
 
 # What is done on a page before its picture is taken.
-STEPS = {"classify-text": classify}
+STEPS = {"classify-text": classify, "train-llm": ask_an_llm}
 
 
 def main() -> None:

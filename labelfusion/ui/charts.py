@@ -28,6 +28,7 @@ _OTHER_COLOURS = (PURPLE, SKY, VERMILION)
 
 MAX_BARS = 30
 MAX_CELLS = 20
+MAX_SLANTED = 12
 CELL_HEIGHT = 34
 # The same as `shorten`, said to Vega.
 _CUT = "slice(datum.label, 0, 14) + '…' + slice(datum.label, -9)"
@@ -217,12 +218,13 @@ def confusion(table: pd.DataFrame, labels: list[str], system: str) -> Chart:
     """
     shown = most_confused(table, labels)
     cells = table.loc[table["gold"].isin(shown) & table["predicted"].isin(shown), :]
-    title = f"Confusion matrix of {_in_sentence(system)} on the test texts (count)"
+    # Two lines: one would be cut off where the page is narrow.
+    lines = [f"Confusion matrix of {_in_sentence(system)} on the test texts (count)"]
     if len(shown) < len(labels):
-        title += f", the {len(shown)} most confused of {len(labels)} labels"
+        lines += [f"The {len(shown)} most confused of {len(labels)} labels"]
     reading = _read_confusion(table)
     alt_text = f"Matrix of true against predicted label. {reading}"
-    return Chart(_matrix(cells, shown, title), title, reading, alt_text, cells)
+    return Chart(_matrix(cells, shown, lines), ". ".join(lines), reading, alt_text, cells)
 
 
 def most_confused(table: pd.DataFrame, labels: list[str], limit: int = MAX_CELLS) -> list[str]:
@@ -243,12 +245,14 @@ def _wrong_cells(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
     return table.loc[off, :].sort_values("count", ascending=False).to_dict(orient="records")
 
 
-def _matrix(cells: pd.DataFrame, labels: list[str], title: str) -> alt.TopLevelMixin:
+def _matrix(cells: pd.DataFrame, labels: list[str], title: list[str]) -> alt.TopLevelMixin:
     import altair as alt
 
     alt.data_transformers.disable_max_rows()
     look = {"labelExpr": MIDDLE_OUT, "labelLimit": 150, "labelOverlap": False}
-    axis, slanted = (alt.Axis(**look, labelAngle=angle) for angle in (0, -40))
+    # Slanted names of narrow columns would lie over each other.
+    angle = -40 if len(labels) <= MAX_SLANTED else -90
+    axis, slanted = alt.Axis(**look, labelAngle=0), alt.Axis(**look, labelAngle=angle)
     base = alt.Chart(cells).encode(
         x=alt.X("predicted:N", sort=labels, title="Predicted label", axis=slanted),
         y=alt.Y("gold:N", sort=labels, title="True label", axis=axis),
@@ -271,7 +275,11 @@ def _matrix(cells: pd.DataFrame, labels: list[str], title: str) -> alt.TopLevelM
     )
     numbers = base.mark_text(fontSize=12, cursor="pointer").encode(
         text=alt.Text("count:Q", format=","),
-        color=alt.condition("datum.share > 0.5", alt.value("white"), alt.value("#1A1A1A")),
+        color=alt.when("datum.count == 0")
+        .then(alt.value("#9DB0BE"))
+        .when("datum.share > 0.5")
+        .then(alt.value("white"))
+        .otherwise(alt.value("#1A1A1A")),
     )
     layers = alt.layer(squares.add_params(chosen), numbers)
     return layers.properties(title=title, height={"step": CELL_HEIGHT})
