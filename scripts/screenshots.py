@@ -192,6 +192,8 @@ def settle(page: Page) -> None:
     """Wait until the page has been drawn to its end."""
     page.wait_for_selector("h1")
     page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    # In place of a figure until what draws it has been loaded.
+    page.wait_for_selector('[data-testid="stSkeleton"]', state="detached")
 
 
 def classify(page: Page) -> None:

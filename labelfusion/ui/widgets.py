@@ -197,7 +197,7 @@ def side_by_side(count: int) -> list[DeltaGenerator]:
 
 
 def figures(name: str, count: int) -> list[DeltaGenerator]:
-    """Places for figures beside each other, below each other where they would be too narrow.
+    """Places for figures or forms beside each other, below each other where too narrow for that.
 
     `name` is the page's own for this group.
     """
