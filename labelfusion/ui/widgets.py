@@ -243,7 +243,7 @@ def _figure(place: DeltaGenerator, chart: Chart, key: str, selectable: str | Non
     import altair as alt
 
     figure: Any = chart.figure
-    if not isinstance(figure, alt.TopLevelMixin):
+    if not isinstance(chart.figure, alt.TopLevelMixin):
         config = {"displaylogo": False}
         place.plotly_chart(figure, width="stretch", key=key, alt=chart.alt, config=config)
     elif selectable is None:
