@@ -86,12 +86,13 @@ def test_a_trial_with_a_server_that_is_down_is_a_sentence_and_trying_again_works
     page.get_by_role("button", name="Try 5 texts").click()
     expect(alert(page, "answered nothing.*What to do.*network")).to_be_visible()
     expect(task_field(page)).to_have_value(TASK)
-    with running(queue=["500"]) as (server, address):
+    with running(shares={"500": 1.0}) as (server, address):
         fill(page, "Address (base_url)", f"{address}/v1")
         # What was said of the other server goes once the page knows the new one.
         expect(page.get_by_text("answered nothing")).to_have_count(0)
         page.get_by_role("button", name="Try 5 texts").click()
         expect(alert(page, "answered nothing.*500")).to_be_visible()
+        server.behaviour.shares.clear()
         page.get_by_role("button", name="Try 5 texts").click()
         expect(page.get_by_text("5 of 5 texts scored")).to_be_visible()
         assert server.counts["paid texts"] == 5
