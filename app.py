@@ -93,8 +93,9 @@ def headline(run: dict, line: list[float]) -> None:
 
 def history(finished: pd.DataFrame) -> None:
     columns = ["id", "name", "created", "metric", "fusion", "best_source", "best_source_value"]
-    with st.expander(f"All {len(finished)} finished runs as a table"):
-        widgets.table(finished.loc[:, columns], "runs")
+    if unfolded := widgets.fold(f"All {len(finished)} finished runs as a table", "runs_fold"):
+        with unfolded:
+            widgets.table(finished.loc[:, columns], "runs")
 
 
 def data_sets() -> None:

@@ -18,13 +18,16 @@ TABS = ("Diagrams", "Every label", "Metrics")
 def diagrams(run: Run) -> None:
     """The chosen system's diagrams, and why it is calibrated as it is."""
     report = run.metrics
-    system, label = choose_system(run), widgets.choose_label(run, together=True)
+    left, right = st.columns(2)
+    with left:
+        system = choose_system(run)
+    with right:
+        label = widgets.choose_label(run, together=True)
     shown = calibration.diagrams(report, system, label)
     if not shown[-1].bins:
         st.info("There were no test texts to draw a diagram from.")
         return
-    # Two places even for one diagram: alone it would be twice as wide as it is high.
-    for box, diagram in zip(widgets.figures("reliability", 2), shown, strict=False):
+    for box, diagram in zip(widgets.figures("reliability", len(shown)), shown, strict=True):
         with box:
             chart = calibration_charts.reliability(diagram, system, label)
             widgets.show_chart(chart, f"reliability_{diagram.name}")

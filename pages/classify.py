@@ -153,7 +153,7 @@ def result(run: Run, sitting: dict[str, Any]) -> None:
         if answers[name].signal.present.all():
             alone = classifier.fusion.predict_alone(answers[name].signal)
             systems[name] = alone.probabilities[0]
-    left, right = st.columns(2, gap="large")
+    left, right = widgets.figures("text", 2)
     with left:
         widgets.show_chart(classify_charts.probabilities(systems, names), "probabilities")
     with right:

@@ -47,8 +47,9 @@ def operating_point(run: Run | None) -> None:
         )
         on_test_texts(routing, saved, metric, run.metrics["n"]["test"])
         forecast(points[chosen], known)
-        with st.expander("Where the price and the wait of a text come from"):
-            price(run, known)
+        if unfolded := widgets.fold("Where the price and the wait of a text come from", "price"):
+            with unfolded:
+                price(run, known)
 
 
 def _routing(run: Run | None) -> dict[str, Any] | None:
@@ -101,7 +102,8 @@ def figures(point: dict[str, Any], full: dict[str, Any], metric: tables.Metric) 
     share, right, money, wait = widgets.side_by_side(4)
     share.metric("Texts sent", f"{100 * point['share']:.1f} %")
     value = point[metric.key]
-    gap = metric.show_difference(value - full[metric.key])
+    difference = value - full[metric.key]
+    gap = metric.show_difference(difference) if difference else None
     right.metric(f"{metric.name}, against sending all", metric.show(value), gap)
     usd, seconds = point["usd_per_1000"], point["seconds"]
     money.metric("Money for 1,000 texts", costs.dollars(usd))
@@ -210,7 +212,7 @@ def totals(lines: list[CostLine]) -> None:
 
 def current_run() -> Run | None:
     """The run in the address, or None while there is none: the ledger is shown all the same."""
-    if state.manager().list().empty:
+    if not state.manager().ids():
         return None
     return widgets.choose_run()
 

@@ -9,7 +9,7 @@ from labelfusion.config import DataConfig
 from labelfusion.data import SUFFIXES, Finding, guess_layout
 from labelfusion.datasets import StoredDataset, without_rows
 from labelfusion.types import SignalKind
-from labelfusion.ui import charts, state, widgets
+from labelfusion.ui import balance_chart, state, widgets
 from labelfusion.ui.tables import balance, split_balance
 
 INTRO = "Bring a table of texts, say which column holds what, and see what to mend before training."
@@ -157,7 +157,7 @@ def labels(stored: StoredDataset) -> None:
     """Class balance, and one line of description a label."""
     dataset = state.open_dataset(stored.config)
     counts = balance(dataset)
-    widgets.show_chart(charts.class_balance(counts), "balance")
+    widgets.show_chart(balance_chart.class_balance(counts), "balance")
     st.markdown("**What each label means.** One line each goes into the prompt of an LLM.")
     rows = counts.rename("texts").rename_axis("label").reset_index()
     rows["description"] = [stored.config.labels.get(name, "") for name in rows["label"]]
@@ -192,9 +192,10 @@ def show_finding(stored: StoredDataset, finding: Finding, number: int) -> None:
     more = len(finding.rows) - SHOWN_ROWS
     st.caption(f"Rows {listed}" + (f" and {more:,} more" if more > 0 else ""))
     table = state.open_table(stored.config)
-    with st.expander("Show the rows"):
+    if unfolded := widgets.fold("Show the rows", f"finding_{number}_fold"):
         chosen = pd.Series(table.row_numbers).isin(finding.rows).to_numpy()
-        widgets.table(table.frame.loc[chosen, :], f"finding_{number}", name=finding.kind)
+        with unfolded:
+            widgets.table(table.frame.loc[chosen, :], f"finding_{number}", name=finding.kind)
     button = REMEDIES.get(finding.kind)
     if button and st.button(f"{button} ({len(finding.rows):,})", key=f"mend_{number}"):
         kept = without_rows(table, finding.rows)

@@ -63,8 +63,7 @@ def quadrant_figure(desk: Desk) -> None:
         second = st.selectbox("Compare with", sources[1:], format_func=charts.system_name)
     table = review_charts.quadrant_table(desk.rows, sources[0], second)
     chart = review_charts.quadrants(table, sources[0], second)
-    event = widgets.show_chart(chart, "quadrants", selectable=charts.SELECTION)
-    for cell in event.selection.get(charts.SELECTION) or []:
+    for cell in widgets.show_chart(chart, "quadrants", selectable=charts.SELECTION):
         wanted = f"{sources[0]} {cell['first']}, {second} {cell['second']}"
         for name in filters.quadrant_names(desk.rows):
             if name.startswith(wanted):
@@ -116,7 +115,7 @@ def filter_widgets(desk: Desk, asked: filters.Filters) -> None:
     left, right = st.columns(2)
     if quadrants:
         pick(left, "Which source is right", "quadrant", {ANY: "Any"} | quadrants)
-    contains(right, "Text contains", "text")
+    contains(right if quadrants else left, "Text contains", "text")
     left, right = st.columns(2)
     spread(left, "Confidence (%)", "confidence", 100, asked.confidence)
     longest = max(int(rows.lengths.max(initial=0)), 1)
@@ -251,7 +250,8 @@ def suspected(desk: Desk) -> None:
     st.caption(
         f"{len(open_ones):,} labels to look at, the most suspicious first; "
         f"{len(found) - len(open_ones):,} are judged or filtered out. No label was seen by the "
-        "model that judges it."
+        "model that judges it. A margin of -1: the fusion is sure of another answer; 0: it cannot "
+        "tell."
     )
     if open_ones.empty:
         st.success("No label is suspected, or all have been judged.")
@@ -261,8 +261,9 @@ def suspected(desk: Desk) -> None:
     for issue in open_ones.iloc[(number - 1) * CARDS : number * CARDS].to_dict("records"):
         with st.container(border=True):
             review_panels.issue_card(desk, issue)
-    with st.expander("All suspected labels as a table"):
-        widgets.table(found, "issues_table", name=f"{desk.run.id}_label_issues")
+    if unfolded := widgets.fold("All suspected labels as a table", "issues_fold"):
+        with unfolded:
+            widgets.table(found, "issues_table", name=f"{desk.run.id}_label_issues")
 
 
 def unjudged(desk: Desk, found: pd.DataFrame) -> pd.DataFrame:
@@ -287,9 +288,11 @@ def corrections(desk: Desk) -> None:
     train_again_panel(desk, desk.stored)
     history = Verdicts(desk.stored.folder).all()
     if history:
-        with st.expander(f"Everything that was said of this data set's labels ({len(history):,})"):
-            table = review_panels.verdict_table(reversed(history))
-            widgets.table(table, "verdicts", name=f"{desk.stored.name}_verdicts")
+        said = f"Everything that was said of this data set's labels ({len(history):,})"
+        if unfolded := widgets.fold(said, "verdicts_fold"):
+            with unfolded:
+                table = review_panels.verdict_table(reversed(history))
+                widgets.table(table, "verdicts", name=f"{desk.stored.name}_verdicts")
 
 
 def gathered(desk: Desk, stored: StoredDataset) -> None:
@@ -360,26 +363,17 @@ def data_set(run: Run) -> StoredDataset | None:
 SECTIONS = (texts, slices, suspected, corrections)
 
 with widgets.page("Errors", INTRO):
-    all_runs = state.manager().list()
-    if all_runs.empty:
-        widgets.empty("There is no run yet.", "pages/train.py", "Train a model")
-        st.stop()
-    names = {
-        run["id"]: f"{run['name']} · {run['state']} · {run['id']}"
-        for run in all_runs.to_dict("records")
-    }
-    chosen = state.open_run(state.choose("Run", "run", names))
-    if chosen.status.state != "finished":
-        st.info(f"This run is {chosen.status.state}, so there are no errors to see yet.")
-        st.page_link("pages/jobs.py", label="See the job →", query_params={"run": chosen.id})
-        st.stop()
+    left, right = st.columns([3, 2])
+    with left:
+        chosen = widgets.choose_finished_run()
     source = data_set(chosen)
     if source is not None:
-        st.text_input(
-            "Your name, put down with what you say of labels",
+        right.text_input(
+            "Your name",
             state.param("who") or review_panels.default_reviewer(),
             key="reviewer",
             persist_state="session",
+            help="It is put down with what you say of labels.",
             on_change=lambda: state.set_param("who", st.session_state["reviewer"] or None),
         )
     widgets.tabs(TABS, SECTIONS, Desk(chosen, state.review(chosen), source))

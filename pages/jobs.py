@@ -14,9 +14,10 @@ INTRO = "Every run of this workspace. Closing the browser stops nothing."
 
 
 def listed(runs: pd.DataFrame) -> None:
-    with st.expander(f"All {len(runs)} runs as a table"):
+    if unfolded := widgets.fold(f"All {len(runs)} runs as a table", "jobs_fold"):
         columns = ["name", "state", "created", "seconds", "reason", "id"]
-        widgets.table(runs.loc[:, columns], "jobs")
+        with unfolded:
+            widgets.table(runs.loc[:, columns], "jobs")
 
 
 def files_labelled(files: list[Status]) -> None:

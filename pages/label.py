@@ -146,8 +146,10 @@ def changed(place: Place, before: str | None, after: Run) -> None:
         f"{change.texts:,} test texts. {widgets.escape(change.sentence)}"
     )
     widgets.table(labelling.change_table(change), "change")
-    with st.expander(f"The {len(change.changed):,} test texts whose label changed"):
-        widgets.table(change.changed, "changed_rows")
+    changed_texts = f"The {len(change.changed):,} test texts whose label changed"
+    if unfolded := widgets.fold(changed_texts, "changed_fold"):
+        with unfolded:
+            widgets.table(change.changed, "changed_rows")
 
 
 SECTIONS = (label, suggest, label_panels.confirm_many, label_panels.labels_so_far, train)

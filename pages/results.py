@@ -24,6 +24,10 @@ TABS = (
     *("Summary", "Labels", "Confusion", "Curves", "Thresholds", "Why this fusion"),
     *("Compare runs", "Export"),
 )
+MCNEMAR = (
+    "McNemar's test looks only at the texts where one is right and the other wrong; p is how often "
+    "chance alone would divide them as unevenly."
+)
 FOUR_DIGITS = st.column_config.NumberColumn(format="%.4f")
 PERCENT = {"format": "percent", "min_value": 0.0, "max_value": 1.0}
 
@@ -32,16 +36,20 @@ def summary(run: Run) -> None:
     """Headline figures, the paired tests in words, and the intervals of one metric."""
     report = run.metrics
     cards(report, tables.primary_metric(report))
-    for sentence in tables.comparison_sentences(report):
+    paired = tables.comparison_sentences(report)
+    for sentence in paired:
         st.markdown(f"- {widgets.escape(sentence)}")
+    if any("McNemar" in sentence for sentence in paired):
+        st.caption(MCNEMAR)
     metrics = {metric.key: metric for metric in tables.metrics_of(report)}
     primary = list(metrics).index(report["task"]["primary"])
     key = st.selectbox("Metric", list(metrics), primary, format_func=lambda k: metrics[k].name)
     values = tables.metric_table(report, metrics[key])
     chart = charts.forest(values, metrics[key], run.config.evaluation.confidence)
     widgets.show_chart(chart, "forest")
-    with st.expander("All metrics as a table"):
-        widgets.table(tables.all_metrics_table(report), "metrics")
+    if unfolded := widgets.fold("All metrics as a table", "metrics_fold"):
+        with unfolded:
+            widgets.table(tables.all_metrics_table(report), "metrics")
 
 
 def cards(report: dict, metric: tables.Metric) -> None:
@@ -88,8 +96,7 @@ def confusion(run: Run) -> None:
     if system != tables.FUSION:
         widgets.show_chart(chart, f"confusion_{system}")
         return
-    event = widgets.show_chart(chart, "confusion", selectable=charts.SELECTION)
-    texts_of_cells(run, event.selection.get(charts.SELECTION) or [])
+    texts_of_cells(run, widgets.show_chart(chart, "confusion", selectable=charts.SELECTION))
 
 
 def texts_of_cells(run: Run, cells: list[dict[str, str]]) -> None:
@@ -139,8 +146,9 @@ def curves(run: Run) -> None:
         st.info("A curve needs test texts with the label and others without it.")
     if label is None:
         st.caption("Every pair of a text and a label counts once, so frequent labels weigh most.")
-    with st.expander("Every label as a table"):
-        widgets.table(decisions.curve_table(rows), "areas")
+    if unfolded := widgets.fold("Every label as a table", "areas_fold"):
+        with unfolded:
+            widgets.table(decisions.curve_table(rows), "areas")
 
 
 def predictions(run: Run) -> None:

@@ -129,8 +129,11 @@ def check_and_start(config: RunConfig) -> None:
     """Say what stands in the way; if nothing does, offer Start."""
     try:
         state.check(config)
+        refused = llm_panels.budget_refused(config)
     except LabelFusionError as error:
         widgets.show_error(error)
+        refused = True
+    if refused:
         st.button("Start training", disabled=True, help="Mend what is said above first.")
         return
     names = ", ".join(map(system_name, config.source_names))

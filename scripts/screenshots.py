@@ -29,7 +29,7 @@ from labelfusion.datasets import DatasetStore
 from labelfusion.workspace import WORKSPACE_VARIABLE, Workspace
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page, ViewportSize
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -51,6 +51,7 @@ VIEWS = {
     "data-test-split": ("data", "Test split"),
     "data-scores": ("data", "LLM scores"),
     "train": ("train", None),
+    "train-llm": ("train", None),
     "jobs": ("jobs", None),
     "results": ("results", None),
     "results-labels": ("results", "Labels"),
@@ -60,9 +61,11 @@ VIEWS = {
     "results-choice": ("results", "Why this fusion"),
     "results-compare": ("results", "Compare runs"),
     "classify": ("classify", None),
+    "classify-text": ("classify", None),
     "classify-file": ("classify", "A file"),
     "results-export": ("results", "Export"),
     "label": ("label", None),
+    "label-queue": ("label", None),
     "label-suggestions": ("label", "Suggestions"),
     "label-many": ("label", "Confirm many"),
     "label-so-far": ("label", "Labels so far"),
@@ -77,6 +80,9 @@ VIEWS = {
     "errors-labels": ("errors", "Suspected labels"),
     "errors-corrections": ("errors", "Corrections"),
 }
+# Views of another data set than the tickets.
+DATASETS = {"label-queue": "half", "label-many": "half", "label-train": "half"}
+TICKET = "You took 19.90 twice this month, and the belt I sent back is still not refunded."
 # What the README shows.
 README_VIEWS = ("results", "results-confusion", "errors-labels", "cost")
 WIDTHS = {"wide": 1440, "narrow": 800}
@@ -136,27 +142,20 @@ def train_samples(workspace: Workspace) -> str:
         values = {"data": stored.config, "llm": [scores], "encoder": encoder}
         config = RunConfig.from_dict(values)
         runs.append(jobs.start(workspace, config, name=name))
+    add_half_labelled(store)
     for run_id in runs:
         jobs.wait(workspace, run_id, timeout_s=TRAIN_SECONDS)
     return runs[0]
 
 
-def take(browser: Browser, address: str, path: Path, *, width: int, scheme: str) -> None:
-    """One picture of a whole page that has finished drawing."""
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page.set_default_timeout(1000 * START_SECONDS)
-    page.goto(address)
-    page.wait_for_selector("h1")
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
-    page.wait_for_timeout(SETTLE_MS)
-    main = page.locator('[data-testid="stMainBlockContainer"]')
-    # Twice: a figure that comes into view is drawn, and may be higher than its place was.
-    for _ in range(2):
-        height = int(main.evaluate("element => element.scrollHeight"))
-        page.set_viewport_size({"width": width, "height": max(900, height)})
-        page.wait_for_timeout(SETTLE_MS)
-    page.screenshot(path=path)
-    page.close()
+def add_half_labelled(store: DatasetStore) -> None:
+    """The tickets as `half`, every other one without its label: something to be labelled."""
+    import pandas as pd
+
+    tickets = pd.read_csv(ROOT / "sample_data" / "tickets.csv", dtype=str)
+    tickets.loc[1::2, "label"] = ""
+    stored = store.add("half.csv", tickets.to_csv(index=False).encode(), {})
+    store.configure(stored, stored.config)
 
 
 def take_all(
@@ -167,13 +166,68 @@ def take_all(
     views: Iterable[str],
     looks: list[tuple[str, str]],
 ) -> None:
-    """The named views in every look (colour scheme, width)."""
+    """The named views in every look (colour scheme, width). Each is opened once, as people do."""
     for name in views:
-        page, tab = VIEWS[name]
-        address = f"{url}/{page}?run={run}&dataset=tickets&who=ana" + (f"&tab={tab}" if tab else "")
+        page = browser.new_page(color_scheme=looks[0][0], viewport=size(looks[0][1]))
+        page.set_default_timeout(1000 * START_SECONDS)
+        path, tab = VIEWS[name]
+        dataset = DATASETS.get(name, "tickets")
+        address = f"{url}/{path}?run={run}&dataset={dataset}&who=ana"
+        page.goto(address + (f"&tab={tab}" if tab else ""))
+        settle(page)
+        if name in STEPS:
+            STEPS[name](page)
         for scheme, width in looks:
             suffix = "" if len(looks) == 1 else f"-{scheme}-{width}"
-            take(browser, address, out / f"{name}{suffix}.png", width=WIDTHS[width], scheme=scheme)
+            page.emulate_media(color_scheme=scheme)
+            take(page, out / f"{name}{suffix}.png", width)
+        page.close()
+
+
+def size(width: str, height: int = 900) -> ViewportSize:
+    return {"width": WIDTHS[width], "height": height}
+
+
+def settle(page: Page) -> None:
+    """Wait until the page has been drawn to its end."""
+    page.wait_for_selector("h1")
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    # In place of a figure until what draws it has been loaded.
+    page.wait_for_selector('[data-testid="stSkeleton"]', state="detached")
+
+
+def classify(page: Page) -> None:
+    page.get_by_label("Text", exact=True).fill(TICKET)
+    page.get_by_role("button", name="Classify").click()
+    page.get_by_role("heading", name="Sources").wait_for()
+    settle(page)
+
+
+def ask_an_llm(page: Page) -> None:
+    """An LLM with a budget below what it will cost."""
+    page.get_by_role("button", name="Add an LLM to ask").click()
+    limit = page.get_by_label("Limit a run, $", exact=True)
+    limit.fill("0.01")
+    limit.press("Tab")
+    page.wait_for_timeout(SETTLE_MS)
+    settle(page)
+
+
+def take(page: Page, path: Path, width: str) -> None:
+    """One picture of a whole page that has been drawn."""
+    main = page.locator('[data-testid="stMainBlockContainer"]')
+    page.set_viewport_size(size(width))
+    # Twice: a figure that comes into view is drawn, and may be higher than its place was.
+    for _ in range(2):
+        page.wait_for_timeout(SETTLE_MS)
+        height = int(main.evaluate("element => element.scrollHeight"))
+        page.set_viewport_size(size(width, max(900, height)))
+    page.wait_for_timeout(SETTLE_MS)
+    page.screenshot(path=path)
+
+
+# What is done on a page before its picture is taken.
+STEPS = {"classify-text": classify, "train-llm": ask_an_llm}
 
 
 def main() -> None:

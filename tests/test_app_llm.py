@@ -162,7 +162,7 @@ def test_a_budget_with_an_unknown_price_is_refused_with_the_remedy(workspace, st
     page = asking(NOWHERE, priced=False)
     assert metric(page, "Expected cost") == "unknown price"
     assert any("is unknown" in warning.value for warning in page.warning)
-    widget(page.number_input, "budget_run").set_value(1.0)
+    widget(page.number_input, "budget_run_usd").set_value(1.0)
     settle(page)
     assert start_button(page).disabled
     assert "costs.prices.m" in "\n".join(error.value for error in page.error).replace("\\", "")
@@ -171,6 +171,38 @@ def test_a_budget_with_an_unknown_price_is_refused_with_the_remedy(workspace, st
     settle(page)
     assert not start_button(page).disabled
     assert not page.error
+
+
+def limited(address, usd):
+    """The Train page with an LLM behind `address` and a budget for a run."""
+    page = asking(address)
+    widget(page.number_input, "budget_run_usd").set_value(usd)
+    return settle(page)
+
+
+@pytest.mark.parametrize("way", ["continue", "stop"])
+def test_a_budget_that_may_be_too_small_is_refused_until_someone_says_what_then(
+    workspace, started, way
+):
+    page = limited(NOWHERE, 0.0001)
+    assert start_button(page).disabled
+    refused = page.error[0].value
+    assert "may be spent before every text has a score" in refused
+    assert "Raise “Limit a run”" in refused
+    widget(page.button, f"say_{way}").click()
+    settle(page)
+    assert widget(page.radio, "budget_spent").value == way
+    assert not start_button(page).disabled
+    press(page, "Start training")
+    stored = (workspace.runs / started[0] / "config.yaml").read_text()
+    assert f"when_spent: {way}" in stored
+
+
+def test_a_budget_that_is_raised_to_the_most_is_accepted(workspace, started):
+    page = press(limited(NOWHERE, 0.0001), "Limit a run to")
+    assert "enough in any case" in text_of(page)
+    press(page, "Start training")
+    assert len(started) == 1
 
 
 def test_several_llms_are_several_sources_and_what_was_typed_is_kept(workspace, started):

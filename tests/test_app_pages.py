@@ -94,6 +94,36 @@ def test_a_link_to_what_is_not_there_is_a_sentence(path, workspace):
     assert "What to do" in page.error[0].value
 
 
+def chosen_in(page):
+    return [caption.value.replace("\\", "") for caption in page.sidebar.caption]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_the_sidebar_names_the_run_that_the_page_shows(path, workspace):
+    write_run(workspace.root, "20250101-000000-older")
+    write_run(workspace.root)
+    assert f"Run: {RUN}, the newest" in chosen_in(open_page(path))
+    assert "Run: 20250101-000000-older" in chosen_in(open_page(path, run="20250101-000000-older"))
+
+
+def test_the_sidebar_follows_a_page_that_cannot_show_the_newest_run(workspace):
+    write_run(workspace.root, "20250101-000000-older")
+    write_run(workspace.root, state="queued")
+    assert f"Run: {RUN}, the newest" in chosen_in(open_page("app.py"))
+    assert "Run: 20250101-000000-older" in chosen_in(open_page("pages/classify.py"))
+
+
+def test_the_sidebar_forgets_a_run_that_was_deleted(workspace):
+    older = write_run(workspace.root, "20250101-000000-older")
+    write_run(workspace.root)
+    page = open_page("pages/results.py", run=older.name)
+    shutil.rmtree(older)
+    page.switch_page("app.py")
+    page.query_params.clear()
+    page.run()
+    assert f"Run: {RUN}, the newest" in chosen_in(page)
+
+
 def test_overview_shows_headline_figures(workspace):
     folder = write_run(workspace.root)
     systems = json.loads((folder / "metrics.json").read_text())["systems"]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelfusion.ui import charts, progress, tables
+from labelfusion.ui import charts, classify_charts, progress, tables
 from tests.run_folders import write_run
 
 
@@ -167,3 +167,21 @@ def test_recorded_scores_are_no_scoring_and_cost_nothing():
 def test_durations_read_well():
     shown = [progress.duration(seconds) for seconds in (None, 8.2, 200, 7500)]
     assert shown == ["–", "8 s", "3 min 20 s", "2 h 5 min"]
+
+
+def test_the_fusion_is_a_ring_that_leaves_what_is_beneath_it_to_be_seen():
+    marks = charts.markers(["ml", "llm", "fusion"])
+    assert marks["fusion"]["symbol"] == "circle-open"
+    assert len({mark["symbol"] for mark in marks.values()}) == 3
+    assert all(mark["size"] < marks["fusion"]["size"] for mark in (marks["ml"], marks["llm"]))
+
+
+def test_a_text_among_a_hundred_labels_is_shown_with_the_likeliest():
+    names = tuple(f"a label with a name of some length, {i}" for i in range(100))
+    p = np.linspace(0.0, 0.02, 100)
+    chart = classify_charts.probabilities({"fusion": p, "ml": p[::-1]}, names)
+    bars = chart.figure.data[0]
+    assert len(set(bars.y)) == classify_charts.LIKELIEST
+    assert bars.x.max() == pytest.approx(100 * p.max())
+    assert "of 100 labels" in chart.title
+    assert len(chart.table) == 100

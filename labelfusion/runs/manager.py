@@ -60,8 +60,13 @@ class ResultsManager:
         A run that cannot be read is listed as `damaged`, one of a newer format too, each with its
         reason; neither keeps the others from being listed.
         """
-        rows = [self._row(RunFolder(self.workspace.runs / run_id)) for run_id in self.ids()]
+        rows = [_row(RunFolder(self.workspace.runs / run_id)) for run_id in self.ids()]
         return pd.DataFrame(rows, columns=LIST_COLUMNS)
+
+    def states(self) -> dict[str, tuple[str, str]]:
+        """Name and state (`damaged` too) by id, newest first. Reads no metrics, as `list` does."""
+        rows = [_status_row(RunFolder(self.workspace.runs / run_id)) for run_id in self.ids()]
+        return {row["id"]: (row["name"], row["state"]) for row in rows}
 
     def open(self, reference: str | Path) -> Run:
         """A run by id, unique beginning of an id, "last", or folder. Raises RunError."""
@@ -138,20 +143,34 @@ class ResultsManager:
             raise RunError("There are no runs yet", where=str(self.workspace.runs))
         return self.workspace.runs / ids[0]
 
-    def _row(self, folder: RunFolder) -> dict[str, Any]:
-        try:
-            status = read_status(folder)
-            row = {
-                "id": folder.id,
-                "name": status.name,
-                "state": status.state,
-                "reason": status.error or "",
-                "created": status.created,
-                "seconds": status.seconds,
-            }
-            return row | (_figures(Run(folder).metrics) if status.state == "finished" else {})
-        except RunError as error:
-            return {"id": folder.id, "name": folder.id, "state": "damaged", "reason": str(error)}
+
+def _row(folder: RunFolder) -> dict[str, Any]:
+    row = _status_row(folder)
+    if row["state"] != "finished":
+        return row
+    try:
+        return row | _figures(Run(folder).metrics)
+    except RunError as error:
+        return _damaged_row(folder, error)
+
+
+def _status_row(folder: RunFolder) -> dict[str, Any]:
+    try:
+        status = read_status(folder)
+    except RunError as error:
+        return _damaged_row(folder, error)
+    return {
+        "id": folder.id,
+        "name": status.name,
+        "state": status.state,
+        "reason": status.error or "",
+        "created": status.created,
+        "seconds": status.seconds,
+    }
+
+
+def _damaged_row(folder: RunFolder, error: RunError) -> dict[str, Any]:
+    return {"id": folder.id, "name": folder.id, "state": "damaged", "reason": str(error)}
 
 
 def _creation_order(path: Path) -> tuple[str, int]:

@@ -28,6 +28,7 @@ _OTHER_COLOURS = (PURPLE, SKY, VERMILION)
 
 MAX_BARS = 30
 MAX_CELLS = 20
+MAX_SLANTED = 12
 CELL_HEIGHT = 34
 # The same as `shorten`, said to Vega.
 _CUT = "slice(datum.label, 0, 14) + '…' + slice(datum.label, -9)"
@@ -59,6 +60,16 @@ def source_colours(systems: list[str]) -> dict[str, str]:
     others = [name for name in systems if name not in SOURCE_COLOURS]
     extra = {name: _OTHER_COLOURS[i % len(_OTHER_COLOURS)] for i, name in enumerate(others)}
     return {name: SOURCE_COLOURS.get(name) or extra[name] for name in systems}
+
+
+def markers(systems: list[str]) -> dict[str, dict[str, Any]]:
+    """A mark for each system. The fusion's is a ring, which leaves those beneath it to be seen."""
+    symbols = ("diamond", "square", "triangle-up", "cross", "x")
+    ring = {"symbol": "circle-open", "size": 16, "line": {"width": 3}}
+    others = [name for name in systems if name != FUSION]
+    shapes = {n: {"symbol": symbols[i % 5], "size": 10} for i, n in enumerate(others)}
+    colours = source_colours(systems)
+    return {n: (shapes | {FUSION: ring})[n] | {"color": colours[n]} for n in systems}
 
 
 def system_name(system: str) -> str:
@@ -153,57 +164,10 @@ def _describe(table: pd.DataFrame, metric: Metric) -> str:
     return f"Dot plot of {metric.name} with intervals: " + "; ".join(parts)
 
 
-def class_balance(counts: pd.Series) -> Chart:
-    """How many texts each label has; `counts` is indexed by label. Draws at most MAX_BARS bars."""
-    ordered = counts.sort_values(ascending=False)
-    shown = ordered.head(MAX_BARS)
-    title = "Texts per label"
-    if len(ordered) > len(shown):
-        title += f" (the {len(shown)} most frequent of {len(ordered)})"
-    figure = _bars(shown, GREEN)
-    lay_out(figure, title, "Labelled texts (count)", 0)
-    figure.update_layout(height=120 + 24 * len(shown))
-    reading = _read_balance(ordered)
-    table = ordered.rename("texts").rename_axis("label").reset_index()
-    return Chart(figure, title, reading, f"Bar chart of texts per label. {reading}", table)
-
-
-def _bars(values: pd.Series, colour: str) -> go.Figure:
-    import plotly.graph_objects as go
-
-    names = [shorten(str(name)) for name in values.index]
-    positions = list(range(len(values)))
-    bars = go.Bar(
-        x=values.to_numpy(), y=positions, orientation="h", marker_color=colour, customdata=names
-    )
-    figure = go.Figure(bars)
-    figure.update_traces(
-        texttemplate="%{x:,}",
-        textposition="outside",
-        cliponaxis=False,
-        hovertemplate="%{customdata}: %{x:,}<extra></extra>",
-    )
-    # Positions, not names: two long names may be the same once shortened.
-    figure.update_yaxes(tickmode="array", tickvals=positions, ticktext=names)
-    return figure
-
-
 def shorten(name: str, width: int = 28) -> str:
     """`name`, its middle left out where an axis has no room: names often differ at their ends."""
     tail = width // 3
     return name if len(name) <= width else f"{name[: width - 1 - tail]}…{name[-tail:]}"
-
-
-def _read_balance(ordered: pd.Series) -> str:
-    most, least = ordered.index[0], ordered.index[-1]
-    if ordered.iloc[-1] == 0:
-        empty = int((ordered == 0).sum())
-        return f"{empty} of {len(ordered)} labels have no text yet; {most} has {ordered.iloc[0]:,}."
-    ratio = ordered.iloc[0] / ordered.iloc[-1]
-    return (
-        f"{most} is the most frequent with {ordered.iloc[0]:,} texts, {ratio:.1f} times as many as "
-        f"{least} ({ordered.iloc[-1]:,})."
-    )
 
 
 def label_f1(table: pd.DataFrame, sources: list[str]) -> Chart:
@@ -233,14 +197,13 @@ def _grouped_dots(shown: pd.DataFrame, columns: dict[str, str]) -> go.Figure:
 
     figure, positions = go.Figure(), list(range(len(shown)))
     names = [shorten(str(name)) for name in shown["label"]]
-    symbols = ("circle", "diamond", "square", "triangle-up", "cross")
-    for (system, column), symbol in zip(columns.items(), symbols, strict=False):
+    for system, column in columns.items():
         figure.add_scatter(
             x=100 * shown[column].astype(float),
             y=positions,
             name=system_name(system),
             mode="markers",
-            marker={"size": 11, "color": source_colours([*columns])[system], "symbol": symbol},
+            marker=markers([*columns])[system],
             customdata=names,
             hovertemplate=f"%{{customdata}}, {system_name(system)}: %{{x:.1f}} %<extra></extra>",
         )
@@ -255,12 +218,13 @@ def confusion(table: pd.DataFrame, labels: list[str], system: str) -> Chart:
     """
     shown = most_confused(table, labels)
     cells = table.loc[table["gold"].isin(shown) & table["predicted"].isin(shown), :]
-    title = f"Confusion matrix of {_in_sentence(system)} on the test texts (count)"
+    # Two lines: one would be cut off where the page is narrow.
+    lines = [f"Confusion matrix of {_in_sentence(system)} on the test texts (count)"]
     if len(shown) < len(labels):
-        title += f", the {len(shown)} most confused of {len(labels)} labels"
+        lines += [f"The {len(shown)} most confused of {len(labels)} labels"]
     reading = _read_confusion(table)
     alt_text = f"Matrix of true against predicted label. {reading}"
-    return Chart(_matrix(cells, shown, title), title, reading, alt_text, cells)
+    return Chart(_matrix(cells, shown, lines), ". ".join(lines), reading, alt_text, cells)
 
 
 def most_confused(table: pd.DataFrame, labels: list[str], limit: int = MAX_CELLS) -> list[str]:
@@ -281,12 +245,14 @@ def _wrong_cells(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
     return table.loc[off, :].sort_values("count", ascending=False).to_dict(orient="records")
 
 
-def _matrix(cells: pd.DataFrame, labels: list[str], title: str) -> alt.TopLevelMixin:
+def _matrix(cells: pd.DataFrame, labels: list[str], title: list[str]) -> alt.TopLevelMixin:
     import altair as alt
 
     alt.data_transformers.disable_max_rows()
     look = {"labelExpr": MIDDLE_OUT, "labelLimit": 150, "labelOverlap": False}
-    axis, slanted = (alt.Axis(**look, labelAngle=angle) for angle in (0, -40))
+    # Slanted names of narrow columns would lie over each other.
+    angle = -40 if len(labels) <= MAX_SLANTED else -90
+    axis, slanted = alt.Axis(**look, labelAngle=0), alt.Axis(**look, labelAngle=angle)
     base = alt.Chart(cells).encode(
         x=alt.X("predicted:N", sort=labels, title="Predicted label", axis=slanted),
         y=alt.Y("gold:N", sort=labels, title="True label", axis=axis),
@@ -309,7 +275,11 @@ def _matrix(cells: pd.DataFrame, labels: list[str], title: str) -> alt.TopLevelM
     )
     numbers = base.mark_text(fontSize=12, cursor="pointer").encode(
         text=alt.Text("count:Q", format=","),
-        color=alt.condition("datum.share > 0.5", alt.value("white"), alt.value("#1A1A1A")),
+        color=alt.when("datum.count == 0")
+        .then(alt.value("#9DB0BE"))
+        .when("datum.share > 0.5")
+        .then(alt.value("white"))
+        .otherwise(alt.value("#1A1A1A")),
     )
     layers = alt.layer(squares.add_params(chosen), numbers)
     return layers.properties(title=title, height={"step": CELL_HEIGHT})

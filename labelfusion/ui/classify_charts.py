@@ -15,13 +15,17 @@ from labelfusion.ui.charts import (
     SOURCE_COLOURS,
     VERMILION,
     Chart,
+    lay_out,
     shorten,
+    show_legend,
     source_colours,
     system_name,
 )
 from labelfusion.ui.tables import FUSION
 
 UP, DOWN = SOURCE_COLOURS["ml"], VERMILION
+# More would be read by nobody, and all of them are in the table.
+LIKELIEST = 12
 LOG_ODDS = "Log-odds (0 is even, +2.2 is 90 %)"
 
 
@@ -30,25 +34,26 @@ def probabilities(systems: Mapping[str, np.ndarray], names: tuple[str, ...]) -> 
     import plotly.graph_objects as go
 
     fused = systems[FUSION]
-    order = np.argsort(-fused, kind="stable")[:MAX_BARS]
-    figure = go.Figure()
+    order = np.argsort(-fused, kind="stable")[:LIKELIEST]
+    title = "Probability of each label"
+    if len(order) < len(names):
+        title = f"Probability of the {len(order)} likeliest of {len(names)} labels"
+    # Positions, not names: two long names may be the same once shortened.
+    figure, positions = go.Figure(), list(range(len(order)))
     for system, colour in source_colours(list(systems)).items():
         figure.add_bar(
             x=100 * systems[system][order],
-            y=[shorten(names[j]) for j in order],
+            y=positions,
             name=system_name(system),
             orientation="h",
             marker_color=colour,
         )
-    figure.update_layout(
-        title={"text": "Probability of each label", "font": {"size": 16}},
-        barmode="group",
-        height=160 + 26 * len(order) * max(len(systems) - 1, 1),
-        margin={"l": 8, "r": 16, "t": 84, "b": 48},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
-    )
-    figure.update_xaxes(title="Probability (%)", range=[0, 100])
-    figure.update_yaxes(autorange="reversed", automargin=True)
+    lay_out(figure, title, "Probability (%)", 0)
+    show_legend(figure, 160 + 26 * len(order) * max(len(systems) - 1, 1))
+    figure.update_layout(barmode="group")
+    figure.update_xaxes(range=[0, 100])
+    ticks = [shorten(names[j]) for j in order]
+    figure.update_yaxes(tickmode="array", tickvals=positions, ticktext=ticks)
     best = int(order[0])
     reading = f"The fusion gives {names[best]} {fused[best]:.1%}."
     others = [
@@ -58,7 +63,7 @@ def probabilities(systems: Mapping[str, np.ndarray], names: tuple[str, ...]) -> 
     ]
     reading = " ".join([reading, *([f"{'; '.join(others)}."] if others else [])])
     table = pd.DataFrame({"label": names} | dict(systems))
-    return Chart(figure, "Probability of each label", reading, f"Bar chart. {reading}", table)
+    return Chart(figure, title, reading, f"Bar chart. {reading}", table)
 
 
 def waterfall(prediction: Prediction, prior: np.ndarray, label: str) -> Chart:
@@ -94,7 +99,10 @@ def waterfall(prediction: Prediction, prior: np.ndarray, label: str) -> Chart:
     figure.update_yaxes(title=LOG_ODDS, zeroline=True)
     p = prediction.probabilities[0, j]
     added = ", ".join(f"{name} {value:+.2f}" for name, value in zip(sources, steps, strict=True))
-    reading = f"From {start:+.2f} (prior): {added}; fused {end:+.2f}, which is {p:.1%}."
+    reading = (
+        f"From {start:+.2f}, how frequent the label is (the prior): {added}; fused {end:+.2f}, "
+        f"which is {p:.1%}."
+    )
     table = pd.DataFrame(
         {"step": ["Prior", *sources, "Fused"], "log_odds": [start, *steps.tolist(), end]}
     )

@@ -39,7 +39,7 @@ def precision_recall(curve: Curve, points: pd.DataFrame, share: float, what: str
         f"Average precision {curve.area:.3f}; giving the label at random would have {share:.3f} "
         "(dashed)."
     )
-    title = f"PR: {what}"
+    title = f"Precision and recall: {what}"
     return _unit_chart(figure, curve, title, ("recall", "precision"), reading)
 
 

@@ -93,12 +93,12 @@ def label_area(place: Place) -> None:
         if card is None:
             _all_done(place)
             return
-        left, right = st.columns([3, 2], gap="large")
+        left, right = widgets.figures("desk", 2)
         with left:
             _text(place, card)
+            _acts(place, card)
         with right:
             _labels(place, card)
-            _acts(place, card)
         _note(place, card)
 
     area()
@@ -183,12 +183,13 @@ def _labels(place: Place, card: Card) -> None:
     shown = place.desk.shown(card, visible=_visible())
     _suggestion(place, card, shown)
     names = place.space.names
-    if len(names) >= words.MANY_LABELS:
+    many = len(names) >= words.MANY_LABELS
+    if many:
         _type_ahead(place, card)
     picked: frozenset[str] = st.session_state["label_picked"]
     suggested = shown.labels if shown and not shown.hidden else ()
-    typed = words.beginnings(names) if len(names) >= words.MANY_LABELS else {}
-    with st.container(horizontal=True, gap="small"):
+    typed = words.beginnings(names) if many else {}
+    with st.container(horizontal=True, gap="small", height=words.height(len(names))):
         for number, name in enumerate(names):
             # The key names text and state, so that no press can reach a button drawn for another.
             st.button(

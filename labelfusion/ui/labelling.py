@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
@@ -24,6 +24,7 @@ SKIP, FLAG, UNDO, HIDE, CONFIRM, TAKE = "S", "F", "U", "H", "Enter", "Space"
 LABEL_KEYS = "1234567890ABDEGIJKLMNOPQTVWXYZ"
 # From so many labels on, typing the first letters is quicker than looking for the key.
 MANY_LABELS = 11
+LABELS_PIXELS = 420
 RATE_OVER = 20
 STRATEGIES: dict[str, str] = {
     "mixed": "What teaches the model most",
@@ -42,6 +43,11 @@ REASONS: dict[str, str] = {
 def key_of(number: int) -> str | None:
     """The key of the label at `number`, or None where keys have run out."""
     return LABEL_KEYS[number] if number < len(LABEL_KEYS) else None
+
+
+def height(labels: int) -> int | Literal["content"]:
+    """Of the labels' buttons. Many scroll by themselves, so that the text stays in sight."""
+    return LABELS_PIXELS if labels >= MANY_LABELS else "content"
 
 
 def beginnings(names: Sequence[str]) -> dict[str, str]:

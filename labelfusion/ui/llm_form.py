@@ -7,19 +7,17 @@ from typing import Any
 
 import streamlit as st
 
-from labelfusion.config import BudgetConfig, CostConfig, ExamplesConfig, LLMConfig, PriceConfig
+from labelfusion.config import CostConfig, ExamplesConfig, LLMConfig, PriceConfig
 from labelfusion.ui import costs, widgets
+from labelfusion.ui.budget import LIMITS, WHEN_SPENT
 
 MAX_SOURCES = 4
+WHEN_KEY = "budget_spent"
 EXAMPLES = {
     "none": "None",
     "static": "The first training texts",
     "stratified": "Training texts of every label",
     "knn": "For each text, the most similar training texts",
-}
-WHEN_SPENT = {
-    "continue": "Go on with the texts that have scores",
-    "stop": "Stop, and resume once the budget is raised",
 }
 
 
@@ -202,19 +200,39 @@ def _budget() -> dict[str, Any]:
     run, month, spent = st.columns([1, 1, 2])
     options = {"min_value": 0.0, "value": None, "placeholder": "no limit", "format": "%.2f"}
     limits = {
-        "run_usd": _kept(run.number_input, "Limit a run, $", "budget_run", None, **options),
-        "month_usd": _kept(month.number_input, "Limit a month, $", "budget_month", None, **options),
+        name: _kept(place.number_input, f"{label}, $", _limit_key(name), None, **options)
+        for place, (name, label) in zip((run, month), LIMITS.items(), strict=True)
     }
     when = _kept(
         spent.radio,
         "When it is spent",
-        "budget_spent",
-        BudgetConfig().when_spent,
+        WHEN_KEY,
+        None,
         options=list(WHEN_SPENT),
         format_func=WHEN_SPENT.__getitem__,
+        index=None,
     )
     st.caption("A limit is never exceeded: a request that might not fit is not sent.")
-    return limits | {"when_spent": when}
+    return limits | ({"when_spent": when} if when else {})
+
+
+def _limit_key(name: str) -> str:
+    return f"budget_{name}"
+
+
+def when_spent() -> str | None:
+    """What is to happen when the budget is spent, or None while nobody has said."""
+    return st.session_state.get(WHEN_KEY)
+
+
+def say_when_spent(way: str) -> None:
+    """Choose that from elsewhere on the page, before the form is drawn."""
+    st.session_state[WHEN_KEY] = way
+
+
+def raise_limit(name: str, usd: float) -> None:
+    """Set a limit from elsewhere on the page, before the form is drawn."""
+    st.session_state[_limit_key(name)] = usd
 
 
 def _prices(entries: list[dict[str, Any]], config: CostConfig) -> None:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from labelfusion.config import LLMConfig, RunConfig
 from labelfusion.errors import LabelFusionError
-from labelfusion.ui import costs, state, widgets
+from labelfusion.ui import budget, costs, llm_form, state, widgets
 from labelfusion.ui.progress import duration
 
 if TYPE_CHECKING:
@@ -51,8 +51,32 @@ def estimate(config: RunConfig) -> None:
         st.caption(f"{widgets.escape(name)}: costs nothing.")
     if any(source.tokens_estimated for source in found.estimate.sources):
         st.caption("Tokens are estimated from characters; the provider counts its own.")
-    tell = NOTICES.get(found.budget.verdict, st.error)
-    tell(widgets.escape(found.budget.sentence))
+    if budget.refusal(found, config.costs.budget, llm_form.when_spent()) is None:
+        tell = NOTICES.get(found.budget.verdict, st.error)
+        tell(widgets.escape(found.budget.sentence))
+
+
+def budget_refused(config: RunConfig) -> bool:
+    """Say why the budget stands in the way of a start, with a button for each remedy.
+
+    Raises LabelFusionError where the run cannot be estimated.
+    """
+    if all(entry.provider == "recorded" for entry in config.llm):
+        return False
+    found = state.estimate(config)
+    refused = budget.refusal(found, config.costs.budget, llm_form.when_spent())
+    if refused is None:
+        return False
+    widgets.show_error(refused.error)
+    with st.container(horizontal=True):
+        st.button(
+            f"{budget.LIMITS[refused.limit]} to {widgets.escape(costs.money(refused.enough))}",
+            on_click=llm_form.raise_limit,
+            args=(refused.limit, float(refused.enough)),
+        )
+        for way, words in budget.WHEN_SPENT.items():
+            st.button(words, key=f"say_{way}", on_click=llm_form.say_when_spent, args=(way,))
+    return True
 
 
 def _headline(found: RunEstimate) -> None:

@@ -21,6 +21,7 @@ from labelfusion.ui.charts import (
     SELECTION,
     VERMILION,
     Chart,
+    markers,
     shorten,
     show_legend,
     source_colours,
@@ -201,22 +202,15 @@ def probabilities(table: pd.DataFrame) -> Chart:
     import plotly.graph_objects as go
 
     systems = [name for name in table.columns if name not in ("label", "gold")]
-    symbols = ("circle-open", "diamond", "square", "triangle-up", "cross")
     positions = list(range(len(table)))
     figure = go.Figure()
-    for system, symbol in zip(systems, symbols, strict=False):
+    for system in systems:
         figure.add_scatter(
             x=100 * table[system],
             y=positions,
             name=system_name(system),
             mode="markers",
-            # The fusion's ring stays visible around a source's mark at the same place.
-            marker={
-                "size": 18 if system == FUSION else 10,
-                "color": source_colours(systems)[system],
-                "symbol": symbol,
-                "line": {"width": 3 if system == FUSION else 0},
-            },
+            marker=markers(systems)[system],
             hovertemplate=f"{system_name(system)}: %{{x:.1f}} %<extra></extra>",
         )
     marks = ["● " if gold else "" for gold in table["gold"]]

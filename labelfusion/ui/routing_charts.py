@@ -117,12 +117,14 @@ def read_point(point: Mapping[str, Any], metric: Metric, rows: int) -> str:
 
 def points_table(points: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a point; money and seconds are left out where they are unknown."""
-    table = pd.DataFrame(list(points))
-    for name in ("accuracy", "macro_f1"):
-        table[[f"{name}_low", f"{name}_high"]] = table[f"{name}_interval"].tolist()
-    kept = [*POINT_COLUMNS, "random_accuracy", "random_macro_f1", "threshold"]
-    kept += [f"{name}_{end}" for name in ("accuracy", "macro_f1") for end in ("low", "high")]
-    return table.loc[:, kept].dropna(axis="columns", how="all")
+    plain = [*POINT_COLUMNS, "random_accuracy", "random_macro_f1", "threshold"]
+    rows = []
+    for point in points:
+        row = {name: point[name] for name in plain}
+        for name in ("accuracy", "macro_f1"):
+            row[f"{name}_low"], row[f"{name}_high"] = point[f"{name}_interval"]
+        rows.append(row)
+    return pd.DataFrame(rows).dropna(axis="columns", how="all")
 
 
 def spend_table(lines: Sequence[CostLine], by: str) -> pd.DataFrame:

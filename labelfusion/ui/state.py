@@ -62,6 +62,27 @@ def param(name: str) -> str | None:
     return value or st.session_state.get(f"current_{name}")
 
 
+def newest_run() -> str | None:
+    """The id of the run made last, whatever its state."""
+    return next(iter(manager().ids()), None)
+
+
+def current_run() -> str | None:
+    """The run in the address, else the one looked at last if it is there, else the newest."""
+    return _current("run", manager().workspace.runs) or newest_run()
+
+
+def current_dataset() -> str | None:
+    """The data set in the address, else the one looked at last if it is there, else the newest."""
+    return _current("dataset", store().folder) or next((d.name for d in store().list()), None)
+
+
+def _current(name: str, folder: Path) -> str | None:
+    wanted = param(name)
+    there = wanted and (name in st.query_params or (folder / wanted).is_dir())
+    return wanted if there else None
+
+
 def set_param(name: str, value: str | None) -> None:
     """Put `value` in the address, or take it out, and remember that."""
     if value is None:

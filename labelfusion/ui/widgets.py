@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from contextvars import ContextVar
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,6 +43,8 @@ PAGES = (
 PAGE_ROWS = 50
 SIDEBAR_PIXELS = 220
 T = TypeVar("T")
+# What is to be drawn at the end of the page; None where there is no page to wait for.
+_waiting: ContextVar[list[Callable[[], object]] | None] = ContextVar("waiting", default=None)
 
 
 @contextmanager
@@ -61,9 +64,16 @@ def page(title: str, intro: str) -> Iterator[None]:
         # First what the reader came for: the sidebar reads the runs from the disk.
         st.title(title, anchor=False)
         st.markdown(intro)
-        sidebar()
+        drawn = current()
+        place = sidebar(drawn)
         _say_what_was_told()
-        yield
+        try:
+            with figures_last():
+                yield
+        finally:
+            # A page that found nothing chosen has chosen by now.
+            if current() != drawn:
+                show_current(place, current())
 
 
 @contextmanager
@@ -106,19 +116,34 @@ def escape(text: str) -> str:
     return text
 
 
-def sidebar() -> None:
-    """The pages in working order, then the current data set and run."""
-    dataset, run = state.param("dataset"), state.param("run")
-    query = {key: value for key, value in (("dataset", dataset), ("run", run)) if value}
+def current() -> dict[str, str | None]:
+    """The data set and the run that every page begins with."""
+    return {"dataset": state.current_dataset(), "run": state.current_run()}
+
+
+def sidebar(chosen: Mapping[str, str | None]) -> DeltaGenerator:
+    """The pages in working order, then what is chosen; returns the place where that stands."""
+    # Links carry what was chosen, not the newest: a page may know better which of them it can show.
+    query = {name: value for name in chosen if (value := state.param(name))}
     with st.sidebar:
         st.logo(ICON, size="large")
         st.markdown("**LabelFusion**")
         for path, name in PAGES:
             st.page_link(path, label=name, query_params=query)
         st.divider()
-        st.caption(f"Data set: {escape(dataset) if dataset else 'none chosen'}")
-        st.caption(f"Run: {escape(run) if run else 'none chosen'}")
+        place = st.empty()
+        show_current(place, chosen)
         st.caption(f"LLM spend this month: {escape(state.spend_this_month())}")
+    return place
+
+
+def show_current(place: DeltaGenerator, chosen: Mapping[str, str | None]) -> None:
+    """The data set and the run, and whether the run is the newest one."""
+    dataset, run = chosen["dataset"], chosen["run"]
+    newest = ", the newest" if run and run == state.newest_run() else ""
+    with place.container():
+        st.caption(f"Data set: {escape(dataset) if dataset else 'none yet'}")
+        st.caption(f"Run: {escape(run) + newest if run else 'none yet'}")
 
 
 def empty(message: str, page_path: str | None = None, label: str | None = None) -> None:
@@ -130,11 +155,11 @@ def empty(message: str, page_path: str | None = None, label: str | None = None) 
 
 def choose_run() -> Run:
     """The run in the address, from a select box; the page ends here where there is none."""
-    runs = state.manager().list()
-    if runs.empty:
+    runs = state.manager().states()
+    if not runs:
         empty("There is no run yet.", "pages/train.py", "Train a model")
         st.stop()
-    names = {r["id"]: f"{r['name']} · {r['state']} · {r['id']}" for r in runs.to_dict("records")}
+    names = {key: f"{name} · {found} · {key}" for key, (name, found) in runs.items()}
     return state.open_run(state.choose("Run", "run", names))
 
 
@@ -172,7 +197,7 @@ def side_by_side(count: int) -> list[DeltaGenerator]:
 
 
 def figures(name: str, count: int) -> list[DeltaGenerator]:
-    """Places for figures beside each other, below each other where they would be too narrow.
+    """Places for figures or forms beside each other, below each other where too narrow for that.
 
     `name` is the page's own for this group.
     """
@@ -180,34 +205,67 @@ def figures(name: str, count: int) -> list[DeltaGenerator]:
         return [st.container(key=f"figure-{name}-{number}") for number in range(count)]
 
 
-def show_chart(chart: Chart, key: str, *, selectable: str | None = None) -> Any:
-    """A figure with its reading and its data as a table; returns the selection if `selectable`."""
+@contextmanager
+def figures_last() -> Iterator[None]:
+    """Inside, figures get their places, and are sent once everything else has been.
+
+    A browser takes most of a second to load what draws them and does nothing else meanwhile, so
+    words, numbers and buttons go before.
+    """
+    waiting: list[Callable[[], object]] = []
+    token = _waiting.set(waiting)
+    try:
+        yield
+    finally:
+        _waiting.reset(token)
+        # Also of a page that has been stopped or has failed after a figure.
+        for draw in waiting:
+            draw()
+
+
+def show_chart(chart: Chart, key: str, *, selectable: str | None = None) -> list[dict[str, Any]]:
+    """A figure with its reading and its data as a table; returns what is selected in it."""
+    draw = partial(_figure, st.container(), chart, key, selectable)
+    waiting = _waiting.get()
+    if waiting is None:
+        draw()
+    else:
+        waiting.append(draw)
+    st.caption(escape(chart.reading))
+    if unfolded := fold("The figure's data as a table", f"{key}_fold"):
+        with unfolded:
+            table(chart.table, f"{key}_data")
+    chosen = st.session_state.get(key) if selectable else None
+    return (chosen.selection.get(selectable) or []) if chosen else []
+
+
+def _figure(place: DeltaGenerator, chart: Chart, key: str, selectable: str | None) -> None:
     import altair as alt
 
-    event = None
-    if isinstance(chart.figure, alt.TopLevelMixin):
-        event = _altair(chart, key, selectable)
-    else:
-        config = {"displaylogo": False}
-        st.plotly_chart(chart.figure, width="stretch", key=key, alt=chart.alt, config=config)
-    st.caption(escape(chart.reading))
-    with st.expander("The figure's data as a table"):
-        table(chart.table, f"{key}_data")
-    return event
-
-
-def _altair(chart: Chart, key: str, selectable: str | None) -> Any:
     figure: Any = chart.figure
-    if not selectable:
-        return st.altair_chart(figure, width="stretch", key=key, alt=chart.alt)
-    return st.altair_chart(
-        figure,
-        width="stretch",
-        key=key,
-        alt=chart.alt,
-        on_select="rerun",
-        selection_mode=[selectable],
-    )
+    if not isinstance(chart.figure, alt.TopLevelMixin):
+        config = {"displaylogo": False}
+        place.plotly_chart(figure, width="stretch", key=key, alt=chart.alt, config=config)
+    elif selectable is None:
+        place.altair_chart(figure, width="stretch", key=key, alt=chart.alt)
+    else:
+        place.altair_chart(
+            figure,
+            width="stretch",
+            key=key,
+            alt=chart.alt,
+            on_select="rerun",
+            selection_mode=[selectable],
+        )
+
+
+def fold(label: str, key: str) -> DeltaGenerator | None:
+    """A closed expander; its place once it is open, None before.
+
+    What it holds is computed and loaded only then: tables nobody looks at slow the opening.
+    """
+    box = st.expander(label, key=key, on_change="rerun")
+    return box if box.open else None
 
 
 def table(
