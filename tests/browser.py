@@ -15,7 +15,10 @@ import pytest
 
 from scripts.screenshots import CHROMIUM, start_app
 
+playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+
 DRAW_MS = 60_000
+OPEN_MS, OPENINGS = 5_000, 6
 TRAIN_MS = 180_000
 
 MARKS = [
@@ -52,11 +55,26 @@ def follow(page, name) -> None:
 
 
 def choose(page, label: str, option: str) -> None:
-    """Pick an option of a select box."""
+    """Pick an option of a select box. A page that is drawn again closes an open list."""
     settle(page)
-    page.get_by_role("combobox", name=label).click()
-    page.get_by_role("option", name=option).click()
+    wanted = page.get_by_role("option", name=option)
+    for _ in range(OPENINGS):
+        page.get_by_role("combobox", name=label).click()
+        if appears(wanted):
+            break
+        page.keyboard.press("Escape")
+        settle(page)
+    wanted.click()
     settle(page)
+
+
+def appears(locator) -> bool:
+    """Whether it is to be seen within OPEN_MS."""
+    try:
+        locator.wait_for(timeout=OPEN_MS)
+    except playwright_api.TimeoutError:
+        return False
+    return True
 
 
 def fill(page, label: str, value: str) -> None:

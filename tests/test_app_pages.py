@@ -12,6 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from labelfusion import jobs
+from labelfusion.costs import LEDGER_NAME
 from labelfusion.datasets import DatasetStore
 from labelfusion.workspace import Workspace
 from tests.run_folders import write_run
@@ -274,6 +275,17 @@ def test_a_damaged_run_is_a_sentence(workspace):
     (folder / "metrics.json").write_text("{")
     page = open_page("pages/results.py", run=RUN)
     assert "damaged" in page.error[0].value
+
+
+@pytest.mark.parametrize("path", ["app.py", "pages/results.py", "pages/cost.py"])
+def test_a_damaged_ledger_is_a_sentence_and_keeps_nobody_from_the_rest(path, workspace):
+    write_run(workspace.root)
+    (workspace.root / LEDGER_NAME).write_bytes(b"no database" * 1000)
+    page = open_page(path, run=RUN)
+    assert not page.exception
+    assert all("ledger" in error.value for error in page.error)
+    assert page.sidebar.error
+    assert page.title[0].value
 
 
 def test_a_deleted_run_is_forgotten_between_pages(workspace):

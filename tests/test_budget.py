@@ -396,6 +396,25 @@ def test_a_month_holds_across_processes(tmp_path, request):
     assert month.reserved == 0
 
 
+READER = """
+import sys
+from pathlib import Path
+from labelfusion.costs import open_ledger
+print(sorted({row["run"] for row in open_ledger(Path(sys.argv[2])).rows()}))
+"""
+
+
+def test_opening_it_again_takes_no_lock_from_those_that_hold_it(tmp_path, request):
+    kept = [open_ledger(tmp_path) for _ in range(2)]
+    tests = request.path.parent
+    # The last to close folds the log into the file and deletes it: only the last may think it is,
+    # or what the others write goes into a file that has no name any more.
+    start(tests, tmp_path, "r1").communicate(timeout=120)
+    meter = Meter(kept[1], "r2", costs(run=10))
+    settle(meter, reserve(meter), 100, 100)
+    assert start(tests, tmp_path, "", READER).communicate()[0].strip() == "['r1', 'r2']"
+
+
 VICTIM = """
 import asyncio, sys
 from pathlib import Path

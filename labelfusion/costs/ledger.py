@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -108,6 +108,19 @@ class Spend:
         return self.settled + self.reserved
 
 
+_CREATING = threading.Lock()
+
+
+def _create(path: Path) -> None:
+    """Make the file before SQLite does, so that it is never readable by others.
+
+    A file that is there must not be opened: closing it would drop the locks of every connection
+    of this process (POSIX), and another process would take the WAL away from under them.
+    """
+    with _CREATING, suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
 class Ledger:
     """The ledger file. Safe to share between threads; processes open their own.
 
@@ -123,8 +136,7 @@ class Ledger:
             self._connection = self._open()
 
     def _open(self) -> sqlite3.Connection:
-        # Created before SQLite does, so that it is never readable by others.
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        _create(self.path)
         connection = sqlite3.connect(
             self.path, timeout=60, isolation_level=None, check_same_thread=False
         )

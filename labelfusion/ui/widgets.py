@@ -60,13 +60,17 @@ def page(title: str, intro: str) -> Iterator[None]:
     st.html(STYLE)
     state.warm_imports()
     state.read_secrets()
+    # First what the reader came for: the sidebar reads the runs from the disk.
+    st.title(title, anchor=False)
+    st.markdown(intro)
+    place = None
     with errors_as_sentences():
-        # First what the reader came for: the sidebar reads the runs from the disk.
-        st.title(title, anchor=False)
-        st.markdown(intro)
         drawn = current()
         place = sidebar(drawn)
         _say_what_was_told()
+    if place is None:
+        st.stop()
+    with errors_as_sentences():
         try:
             with figures_last():
                 yield
@@ -133,7 +137,9 @@ def sidebar(chosen: Mapping[str, str | None]) -> DeltaGenerator:
         st.divider()
         place = st.empty()
         show_current(place, chosen)
-        st.caption(f"LLM spend this month: {escape(state.spend_this_month())}")
+        # A ledger that cannot be read is said here, and keeps nobody from the rest.
+        with errors_as_sentences():
+            st.caption(f"LLM spend this month: {escape(state.spend_this_month())}")
     return place
 
 
