@@ -46,8 +46,10 @@ PAGES = (
     "classify",
     "label",
 )
+# The script has ended, and no figure is still a grey place.
 DRAWN = """() => document.querySelector(
-    '[data-testid="stApp"][data-test-script-state="notRunning"]')"""
+    '[data-testid="stApp"][data-test-script-state="notRunning"]')
+    && !document.querySelector('[data-testid="stSkeleton"]')"""
 WAIT_MS = 120_000
 # Reads what a page shows, and prints the seconds that took.
 READ = """
