@@ -47,9 +47,8 @@ def operating_point(run: Run | None) -> None:
         )
         on_test_texts(routing, saved, metric, run.metrics["n"]["test"])
         forecast(points[chosen], known)
-        if unfolded := widgets.fold("Where the price and the wait of a text come from", "price"):
-            with unfolded:
-                price(run, known)
+        with st.expander("Where the price and the wait of a text come from"):
+            price(run, known)
 
 
 def _routing(run: Run | None) -> dict[str, Any] | None:
@@ -185,7 +184,9 @@ def price(run: Run, known: KnownCost) -> None:
 def ledger(run: Run | None) -> None:
     """Money by group, what the cache saved, and every sum as a table."""
     line = st.container(horizontal=True, gap="large", vertical_alignment="bottom")
-    by = line.segmented_control("Sum by", GROUPS, default="run", required=True)
+    by = line.segmented_control(
+        "Sum by", GROUPS, default="run", required=True, key="by", bind="query-params"
+    )
     alone = run is not None and line.toggle("Only this run", key="only", bind="query-params")
     lines = state.cost_lines(cast("GroupBy", by), run.id if run is not None and alone else None)
     if not lines:

@@ -211,7 +211,7 @@ def test_a_run_of_many_labels_without_signals_still_opens(tmp_path, monkeypatch)
 def test_an_unfinished_run_points_to_its_job(tmp_path, monkeypatch):
     monkeypatch.setenv("LABELFUSION_WORKSPACE", str(tmp_path))
     folder = write_run(tmp_path, state="failed")
-    assert "failed, so there are no errors" in text_of(open_page(PAGE, run=folder.name))
+    assert "failed, so there are no results yet" in text_of(open_page(PAGE, run=folder.name))
 
 
 def test_the_page_loads_neither_torch_nor_sklearn(tickets):

@@ -118,10 +118,8 @@ def test_cost_shows_a_ledger_without_any_run(workspace):
 
 @pytest.mark.parametrize("by", ["run", "provider", "model", "day"])
 def test_cost_sums_the_ledger_by(by, workspace, ids):
-    page = open_page(COST, run=ids["asking"], tab="Ledger")
+    page = open_page(COST, run=ids["asking"], tab="Ledger", by=by)
     assert not page.dataframe
-    page.get("button_group")[0].set_value([by])
-    page.run()
     page.session_state[f"spend_{by}_fold"] = True
     page.run()
     assert not page.exception
