@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -34,19 +34,28 @@ def chosen_engine(engine: str, address: str | None, workers: int, gpus: float = 
     return RayEngine(address, workers, gpus)
 
 
-def chosen_spread(
-    engine: str, address: str | None, workers: int, gpus: float, workspace: Path | None
-) -> AbstractContextManager[Spread]:
+class Where(NamedTuple):
+    """Where the parts of a training or a study are worked on, as the options say."""
+
+    engine: str
+    address: str | None
+    workers: int
+    gpus: float
+
+
+def chosen_spread(where: Where, workspace: Path | None) -> AbstractContextManager[Spread]:
     """What the options name for the parts of a training or a study; held until it is left."""
     from labelfusion.spreading import one_by_one
     from labelfusion.workspace import Workspace
 
-    if _is_local(engine, address):
+    if _is_local(where.engine, where.address):
         return nullcontext(one_by_one)
     from labelfusion.scale.ray_cluster import Cluster
     from labelfusion.scale.ray_tasks import RayTasks
 
-    return RayTasks(Cluster(address, workers, gpus), Workspace.at(workspace).cache)
+    return RayTasks(
+        Cluster(where.address, where.workers, where.gpus), Workspace.at(workspace).cache
+    )
 
 
 def _is_local(engine: str, address: str | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from labelfusion.cli.engines import (
     AddressOption,
     EngineOption,
     GpusOption,
+    Where,
     WorkersOption,
     chosen_spread,
 )
@@ -37,15 +38,6 @@ SeedsOption = Annotated[int, typer.Option(min=1, help="How many seeds, from the 
 SizesOption = Annotated[
     str, typer.Option(help="Shares or numbers of training rows, e.g. 5%,20%,50%,100% or 60,120.")
 ]
-
-
-class Where(NamedTuple):
-    """Where the cells are done, as the options say."""
-
-    engine: str
-    address: str | None
-    workers: int
-    gpus: float
 
 
 # The studies that are told no more than which rows to train on, how often.
@@ -162,7 +154,7 @@ def _study(
 
     progress = Progress()
     try:
-        with chosen_spread(*where, workspace) as spread:
+        with chosen_spread(where, workspace) as spread:
             result = run_study(
                 kind,
                 load_config(config, overrides),

@@ -11,6 +11,7 @@ from labelfusion.cli.engines import (
     AddressOption,
     EngineOption,
     GpusOption,
+    Where,
     WorkersOption,
     chosen_spread,
 )
@@ -59,7 +60,7 @@ def train(
 
     space = Workspace.at(workspace)
     progress = Progress()
-    with chosen_spread(engine, address, workers, gpus, space.root) as spread:
+    with chosen_spread(Where(engine, address, workers, gpus), space.root) as spread:
         if resume is not None:
             folder, dataset = _old_run(space, resume, config, set_), None
         else:

@@ -43,7 +43,7 @@ def meanwhile(
             yield _while_well(other, one_by_one)
             _wait_for(other)
         except _Stopped:
-            pass
+            pass  # The other work has failed: its own error is raised below.
         except BaseException:
             cancel()
             _wait_for(other)

@@ -78,9 +78,11 @@ def import_ray() -> Any:
 def _own_termination() -> Iterator[None]:
     """Ray sets a handler of its own for SIGTERM, in whose place that of before is put back."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread() and before is not None:
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def started_here(ray: Any, kind: type, *arguments: Any, **options: Any) -> Any:

@@ -133,6 +133,7 @@ class _Tasks:
             f"A worker failed with an unexpected {type(cause).__name__}",
             where=str(self._items[position]),
             found=str(cause),
+            remedy="The same command goes on; with --engine local the whole traceback is told",
         )
 
     def _again(self, position: int, error: Exception) -> None:
