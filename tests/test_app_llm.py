@@ -198,9 +198,9 @@ def test_a_budget_that_may_be_too_small_is_refused_until_someone_says_what_then(
     assert f"when_spent: {way}" in stored
 
 
-def test_a_budget_that_is_raised_to_the_most_is_accepted(workspace, started):
+def test_a_budget_that_is_raised_to_what_is_likely_is_accepted(workspace, started):
     page = press(limited(NOWHERE, 0.0001), "Limit a run to")
-    assert "enough in any case" in text_of(page)
+    assert "enough for what is expected" in text_of(page)
     press(page, "Start training")
     assert len(started) == 1
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from labelfusion.costing import RunEstimate
 
 CENT = Decimal("0.01")
+# What is expected, times this, is enough unless much goes wrong: token counts are estimates, and
+# some texts are asked about twice. The most that a run can cost is a hundred times as much and more
+# (every text asked about alone, with every attempt and the longest answer), which nobody sets aside.
+ROOM = Decimal("1.25")
 WHEN_SPENT = {
     "continue": "Go on with the texts that have scores",
     "stop": "Stop, and resume once the budget is raised",
@@ -39,44 +43,41 @@ class Refusal:
 
 
 def refusal(found: RunEstimate, budget: BudgetConfig, chosen: str | None) -> Refusal | None:
-    """None if the budget is enough in any case, or somebody chose what happens when it is spent.
+    """None if the budget will likely do, or somebody chose what happens when it is spent.
 
     Args:
         chosen: a key of WHEN_SPENT, None while nobody has chosen.
     """
     left = found.budget.left
-    if (
-        chosen is not None
-        or left is None
-        or found.budget.verdict not in ("may run out", "runs out")
-    ):
+    if chosen is not None or left is None:
         return None
-    at_most = sum((one.at_most.usd or NOTHING for one in found.estimate.sources), NOTHING)
-    limit, enough = _raised(budget, left, at_most)
-    return Refusal(_error(found, left, at_most, limit, enough), limit, enough)
+    # An unknown price is refused elsewhere, with its own remedy.
+    likely = (found.estimate.expected.usd or NOTHING) * ROOM
+    if left >= likely:
+        return None
+    limit, enough = _raised(budget, left, likely)
+    return Refusal(_error(found, left, limit, enough), limit, enough)
 
 
 def _raised(
-    budget: BudgetConfig, left: Decimal, at_most: Decimal
+    budget: BudgetConfig, left: Decimal, likely: Decimal
 ) -> tuple[Literal["run_usd", "month_usd"], Decimal]:
     """The limit with the least left, and what it would have to be."""
     run, month = budget.run_usd, budget.month_usd
     # A new run has spent nothing: what is left of its limit is all of it.
     if run is not None and (month is None or Decimal(repr(run)) <= left):
-        return "run_usd", _cents(at_most)
-    return "month_usd", _cents(Decimal(repr(month)) + at_most - left)
+        return "run_usd", _cents(likely)
+    return "month_usd", _cents(Decimal(repr(month)) + likely - left)
 
 
 def _cents(usd: Decimal) -> Decimal:
     return usd.quantize(CENT, rounding=ROUND_CEILING)
 
 
-def _error(
-    found: RunEstimate, left: Decimal, at_most: Decimal, limit: str, enough: Decimal
-) -> ConfigError:
+def _error(found: RunEstimate, left: Decimal, limit: str, enough: Decimal) -> ConfigError:
     return ConfigError(
         "The budget may be spent before every text has a score",
-        expected=f"{money(at_most)}, the most that scoring can cost",
-        found=f"{money(left)} left; {money(found.estimate.expected.usd)} is what it will likely be",
+        expected=f"{money(found.estimate.expected.usd)} and a quarter more for what goes wrong",
+        found=f"{money(left)} left",
         remedy=f"Raise “{LIMITS[limit]}” to {money(enough)}, or say what happens when it is spent",
     )

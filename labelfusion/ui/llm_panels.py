@@ -21,7 +21,7 @@ AT_MOST = (
     "Every text asked about again and again, with the longest prompts and answers. A budget caps "
     "it; the table shows each source without the budget."
 )
-NOTICES = {"fits": st.success, "may run out": st.warning, "no budget": st.info}
+NOTICES = {"fits": st.success, "may run out": st.info, "no budget": st.info}
 
 
 def panels(config: RunConfig) -> None:
