@@ -40,7 +40,7 @@ REUTERS = (
     "earn", "acq", "money-fx", "grain", "crude", "trade", "interest", "ship", "wheat", "corn",
 )  # fmt: skip
 SPLITS = ("train", "test")
-LLM = {"provider": "openai", "model": "gpt-4.1-mini"}
+LLM = {"provider": "openai", "model": "gpt-6-luna"}
 
 
 @dataclass(frozen=True)

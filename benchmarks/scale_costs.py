@@ -21,15 +21,13 @@ from labelfusion.config import CostConfig, DataConfig, LLMConfig, MLConfig
 from labelfusion.costs import PriceBook, estimate
 from labelfusion.data import open_rows
 from labelfusion.encoders import make_encoder
+from labelfusion.llm.providers import REMOTE
 from labelfusion.llm.remote import plan_costs
 from labelfusion.runs import Run, RunFolder
 from labelfusion.types import LabelSpace, Rows, Signal
 
-MODELS = (
-    ("openai", "gpt-5-nano"),
-    ("openai", "gpt-4.1-mini"),
-    ("gemini", "gemini-2.5-flash-lite"),
-    ("deepseek", "deepseek-chat"),
+MODELS = tuple(
+    (name, kind.default_model) for name, kind in REMOTE.items() if kind.default_model is not None
 )
 SIZES = (10**6, 10**9)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 
 from labelfusion.config import BudgetConfig, CostConfig, LLMConfig, PriceConfig
-from labelfusion.costs import Ledger, Meter
+from labelfusion.costs import Ledger, Meter, PriceBook
 from labelfusion.errors import ConfigError, LabelFusionError, MissingKeyError, ProviderError
 from labelfusion.llm import score_rows
 from labelfusion.llm.credentials import redact
+from labelfusion.llm.providers import model_name
 from labelfusion.llm.providers.base import Capabilities
 from labelfusion.llm.providers.http import failure, rate_limits, retry_after
 from labelfusion.llm.remote import check_provider
@@ -144,6 +146,54 @@ def test_what_a_model_lacks_is_found_out_once(vendor, words):
     assert signal.coverage == 1
     assert server.counts["unsupported"] <= len(words) + 1
     assert server.counts["paid"] == 5
+
+
+NO_REASONING = {
+    "openai": {"reasoning_effort": "none"},
+    "compatible": {"reasoning_effort": "none"},
+    "deepseek": {"thinking": {"type": "disabled"}},
+    "anthropic": {"thinking": {"type": "disabled"}},
+    "gemini": {"thinking_level": "MINIMAL"},
+}
+LEAST_REASONING = {
+    "openai": {"reasoning_effort": "low"},
+    "compatible": {"reasoning_effort": "low"},
+    "deepseek": {"reasoning_effort": "low"},
+    "anthropic": {"effort": "low"},
+    "gemini": {"thinking_level": "LOW"},
+}
+
+
+def within(body, part):
+    """Whether JSON holds `part`, an object's member, anywhere."""
+    return json.dumps(part)[1:-1] in json.dumps(body)
+
+
+@pytest.mark.parametrize("vendor", NO_REASONING)
+def test_a_model_is_asked_not_to_reason_and_else_to_reason_the_least(vendor):
+    with running() as (server, address):
+        score_rows(entry(vendor, address), rows(2), SPACE)
+    assert within(server.bodies[0], NO_REASONING[vendor])
+
+    with running(unsupported=[json.dumps(NO_REASONING[vendor])[1:-1]]) as (server, address):
+        signal = score_rows(entry(vendor, address), rows(2), SPACE)
+    assert signal.coverage == 1
+    assert within(server.bodies[-1], LEAST_REASONING[vendor])
+    assert server.counts["unsupported"] == 1
+
+
+@pytest.mark.parametrize("vendor", NO_REASONING)
+def test_a_model_keeps_its_own_way_to_reason_where_that_is_asked_for(vendor):
+    with running() as (server, address):
+        score_rows(entry(vendor, address, reasoning_effort="default"), rows(2), SPACE)
+    sent = json.dumps(server.bodies[0]).lower()
+    assert not any(word in sent for word in ("reasoning", "thinking", "effort"))
+
+
+@pytest.mark.parametrize("provider", ["openai", "deepseek", "anthropic", "gemini"])
+def test_the_model_asked_by_default_has_a_price(provider):
+    model = model_name(LLMConfig(provider=provider))
+    assert PriceBook({}).price(provider, model) is not None
 
 
 def test_a_feature_that_worked_is_not_given_up():

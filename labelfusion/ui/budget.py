@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 CENT = Decimal("0.01")
 # What is expected, times this, is enough unless much goes wrong: token counts are estimates, and
-# some texts are asked about twice. The most that a run can cost is a hundred times as much and more
-# (every text asked about alone, with every attempt and the longest answer), which nobody sets aside.
+# some texts are asked about twice. The most that a run can cost (every text asked about alone, with
+# every attempt and the longest answer) is a hundred times that and more: nobody sets it aside.
 ROOM = Decimal("1.25")
 WHEN_SPENT = {
     "continue": "Go on with the texts that have scores",

@@ -23,9 +23,14 @@ class AnthropicProvider:
 
     needs_key: ClassVar[bool] = True
     key_env_var: ClassVar[str | None] = "ANTHROPIC_API_KEY"
-    default_model: ClassVar[str | None] = "claude-haiku-4-5"
+    default_model: ClassVar[str | None] = "claude-haiku-5-5"
     logprobs: ClassVar[bool] = False
-    features: ClassVar[tuple[str, ...]] = ("reasoning_effort", "temperature", "json_schema")
+    features: ClassVar[tuple[str, ...]] = (
+        "no_reasoning",
+        "reasoning_effort",
+        "temperature",
+        "json_schema",
+    )
 
     def __init__(self, model: str, key: str | None, base_url: str | None, timeout_s: float) -> None:
         try:
@@ -63,10 +68,10 @@ class AnthropicProvider:
         output: dict[str, Any] = {}
         if ask.schema is not None and "json_schema" in features:
             output["format"] = {"type": "json_schema", "schema": dict(ask.schema)}
-        if "reasoning_effort" in features and ask.reasoning_effort == "none":
+        if (effort := ask.reasoning(features)) == "none":
             arguments["thinking"] = {"type": "disabled"}
-        elif "reasoning_effort" in features and ask.reasoning_effort != "default":
-            output["effort"] = ask.reasoning_effort
+        elif effort != "default":
+            output["effort"] = effort
         if "temperature" in features:
             # Some models take it and the SDK no longer names it.
             arguments["extra_body"] = {"temperature": ask.temperature}

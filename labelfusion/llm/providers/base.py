@@ -40,6 +40,16 @@ class Ask:
     reasoning_effort: ReasoningEffort
     top_logprobs: int = 0
 
+    def reasoning(self, features: frozenset[str]) -> ReasoningEffort:
+        """The effort to ask a model for that takes `features`: the least, where none is not to be
+        had; "default" is to ask for nothing."""
+        effort = self.reasoning_effort
+        if effort == "none" and "no_reasoning" in features:
+            return "none"
+        if "reasoning_effort" not in features:
+            return "default"
+        return "low" if effort == "none" else effort
+
 
 Finish = Literal["complete", "truncated", "refused"]
 
@@ -172,6 +182,7 @@ class Batches(Protocol):
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "json_schema": ("json_schema", "response_format", "output_config", "output_format", "schema"),
     "json_object": ("json_object", "response_format", "mime"),
+    "no_reasoning": ("reasoning", "thinking", "effort"),
     "reasoning_effort": ("reasoning", "thinking", "effort"),
     "temperature": ("temperature",),
     "max_completion_tokens": ("max_completion_tokens",),

@@ -23,7 +23,8 @@ _FINISH: dict[str, Finish] = {
     "MAX_TOKENS": "truncated",
     "FINISH_REASON_UNSPECIFIED": "complete",
 }
-_THINKING_BUDGET = {"none": 0, "low": 1024, "medium": 4096, "high": 16384}
+# The models since Gemini 3 cannot do without thinking; "minimal" is the least.
+_THINKING_LEVEL = {"none": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 
 
 def installed(name: str) -> bool:
@@ -59,10 +60,11 @@ class GeminiProvider:
 
     needs_key: ClassVar[bool] = True
     key_env_var: ClassVar[str | None] = "GEMINI_API_KEY"
-    default_model: ClassVar[str | None] = "gemini-2.5-flash-lite"
+    default_model: ClassVar[str | None] = "gemini-3.5-flash-lite"
     logprobs: ClassVar[bool] = True
     features: ClassVar[tuple[str, ...]] = (
         "json_schema",
+        "no_reasoning",
         "reasoning_effort",
         "json_object",
         "system",
@@ -127,9 +129,9 @@ def _config(ask: Ask, features: frozenset[str]) -> Any:
         settings["response_json_schema"] = dict(ask.schema)
     elif ask.schema is not None and "json_object" in features:
         settings["response_mime_type"] = "application/json"
-    if "reasoning_effort" in features and ask.reasoning_effort != "default":
-        budget = _THINKING_BUDGET[ask.reasoning_effort]
-        settings["thinking_config"] = types.ThinkingConfig(thinking_budget=budget)
+    if (effort := ask.reasoning(features)) != "default":
+        level = types.ThinkingLevel(_THINKING_LEVEL[effort])
+        settings["thinking_config"] = types.ThinkingConfig(thinking_level=level)
     if ask.top_logprobs:
         settings |= {"response_logprobs": True, "logprobs": ask.top_logprobs}
     return types.GenerateContentConfig(**settings)

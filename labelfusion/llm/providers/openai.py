@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from labelfusion.costs import Usage
-from labelfusion.llm.providers.base import Ask, Failure, Finish, Reply
+from labelfusion.llm.providers.base import Ask, Failure, Finish, ReasoningEffort, Reply
 from labelfusion.llm.providers.http import failure, rate_limits, was_sent
 
 
@@ -20,11 +20,12 @@ class OpenAIProvider:
 
     needs_key: ClassVar[bool] = True
     key_env_var: ClassVar[str | None] = "OPENAI_API_KEY"
-    default_model: ClassVar[str | None] = "gpt-5-nano"
+    default_model: ClassVar[str | None] = "gpt-6-luna"
     logprobs: ClassVar[bool] = True
     default_base_url: ClassVar[str | None] = None
     features: ClassVar[tuple[str, ...]] = (
         "json_schema",
+        "no_reasoning",
         "reasoning_effort",
         "temperature",
         "max_completion_tokens",
@@ -58,8 +59,8 @@ class OpenAIProvider:
         arguments[tokens] = ask.max_output_tokens
         if "temperature" in features:
             arguments["temperature"] = ask.temperature
-        if "reasoning_effort" in features and ask.reasoning_effort != "default":
-            arguments["reasoning_effort"] = ask.reasoning_effort
+        if (effort := ask.reasoning(features)) != "default":
+            arguments |= self.effort(effort)
         if ask.schema is not None and "json_schema" in features:
             arguments["response_format"] = {
                 "type": "json_schema",
@@ -71,6 +72,10 @@ class OpenAIProvider:
             arguments |= {"logprobs": True, "top_logprobs": ask.top_logprobs}
         return arguments
 
+    def effort(self, effort: ReasoningEffort) -> dict[str, Any]:
+        """The arguments that ask for so much reasoning."""
+        return {"reasoning_effort": effort}
+
     async def close(self) -> None:
         await self.client.close()
 
@@ -79,9 +84,15 @@ class DeepSeekProvider(OpenAIProvider):
     """Chat completions at DeepSeek."""
 
     key_env_var = "DEEPSEEK_API_KEY"
-    default_model = "deepseek-chat"
+    default_model = "deepseek-flash"
     default_base_url = "https://api.deepseek.com"
-    features = ("json_object", "temperature", "system")
+    features = ("no_reasoning", "reasoning_effort", "json_object", "temperature", "system")
+
+    def effort(self, effort: ReasoningEffort) -> dict[str, Any]:
+        # Its models reason unless they are told not to, in a field of DeepSeek's own.
+        if effort == "none":
+            return {"extra_body": {"thinking": {"type": "disabled"}}}
+        return super().effort(effort)
 
 
 class CompatibleProvider(OpenAIProvider):
