@@ -7,6 +7,8 @@ import shutil
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from labelfusion import pipeline
 from labelfusion.config import MLConfig, RunConfig
@@ -165,6 +167,38 @@ def test_holdout_takes_the_place_of_folds(cross_fit_policy, n, expected):
     assert NEVER_HELD_OUT not in cross_fit_folds(frozen, targets, SPACE, seed=0)
 
 
+def holdout_with(scored, folds=5):
+    config = MLConfig.model_validate(
+        {"fine_tune": True, "folds": folds, "training": {"cross_fit": "holdout"}}
+    )
+    targets = np.eye(2, dtype=np.int8)[np.arange(len(scored)) % 2]
+    plain = cross_fit_folds(config, targets, SPACE, seed=0) == 0
+    return plain, cross_fit_folds(config, targets, SPACE, seed=0, scored=scored) == 0
+
+
+def test_a_holdout_takes_up_more_of_the_rows_that_an_llm_has_scored():
+    scored = np.arange(1000) < 100
+    plain, held_out = holdout_with(scored)
+    assert scored[plain].sum() == pytest.approx(20, abs=8)
+    assert scored[held_out].sum() > 60
+    assert not (held_out & ~plain & ~scored).any()
+    assert (held_out | ~plain).all()
+    assert (scored & ~held_out).any(), "some are trained on"
+
+
+@given(st.lists(st.booleans(), min_size=20, max_size=60), st.integers(2, 8))
+def test_a_holdout_stays_small(scored, folds):
+    plain, held_out = holdout_with(np.array(scored), folds)
+    assert (held_out | ~plain).all()
+    assert held_out.sum() <= 1.5 * plain.sum()
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_where_all_rows_are_scored_or_none_a_holdout_is_a_fold(scored):
+    plain, held_out = holdout_with(np.full(1000, scored))
+    assert (plain == held_out).all()
+
+
 def test_run_with_a_holdout_fuses_on_the_rows_held_out(tiny, tmp_path):
     texts, targets = word_rows(120)
     settings = run_settings(tmp_path, tiny, texts, targets, cross_fit="holdout", epochs=2)
@@ -178,6 +212,18 @@ def test_run_with_a_holdout_fuses_on_the_rows_held_out(tiny, tmp_path):
     assert run.classifier.fusion.choice.rows == train.present.sum()
     ml_used = run.train_prediction.present[:, 0]
     np.testing.assert_array_equal(ml_used, train.present)
+
+
+def test_a_run_holds_out_more_of_the_rows_with_recorded_scores(tiny, tmp_path):
+    texts, targets = word_rows(120)
+    scored = np.arange(120) % 6 == 0
+    settings = run_settings(
+        tmp_path, tiny, texts, targets, scored=scored, cross_fit="holdout", epochs=1
+    )
+    config = RunConfig.from_dict(settings)
+    run = pipeline.fit(pipeline.check(config), config)
+    held_out = scored[run.split.train][run.folds == 0]
+    assert held_out.mean() > 1.5 * scored.mean()
 
 
 def test_saved_folder_holds_the_curves_and_no_pickle(tiny_encoder, tmp_path):

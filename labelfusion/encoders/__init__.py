@@ -39,6 +39,7 @@ from labelfusion.encoders.base import (
     Prepares,
     cross_fit,
     cross_fit_folds,
+    uses_holdout,
 )
 from labelfusion.encoders.finetuned import FineTunedEncoder
 from labelfusion.encoders.frozen import FrozenEncoder
@@ -62,6 +63,7 @@ __all__ = [
     "load_encoder",
     "make_encoder",
     "training_cost",
+    "uses_holdout",
 ]
 
 

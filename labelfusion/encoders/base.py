@@ -22,6 +22,8 @@ from labelfusion.types import Event, LabelSpace, OnEvent, Signal, ignore_event
 NEVER_HELD_OUT = -1
 # From so many rows on one hold-out tells as much as a fusion needs, and folds cost trainings.
 HOLDOUT_FROM_ROWS = 2000
+# A hold-out that takes up more rows for the fusion's sake may become so many times as large.
+LARGEST_HOLDOUT = 1.5
 
 
 class Encoder(Protocol):
@@ -78,17 +80,44 @@ def uses_holdout(config: MLConfig, n_rows: int) -> bool:
 
 
 def cross_fit_folds(
-    config: MLConfig, targets: np.ndarray, space: LabelSpace, seed: int
+    config: MLConfig,
+    targets: np.ndarray,
+    space: LabelSpace,
+    seed: int,
+    scored: np.ndarray | None = None,
 ) -> np.ndarray:
     """(n,) the fold of each labelled row for `cross_fit`.
 
     With one hold-out that is fold 0; the other rows are NEVER_HELD_OUT.
+
+    Args:
+        scored: (n,) bool, the rows that an LLM has scored, if only some are known to be. What a
+            fusion of both is worth shows on these alone, so a hold-out takes up more of them.
+
     Raises InputError for fewer than two rows.
     """
     from labelfusion.data import make_folds
 
     folds = make_folds(targets, space, config.folds, seed)
-    return np.where(folds == 0, 0, NEVER_HELD_OUT) if uses_holdout(config, len(targets)) else folds
+    if not uses_holdout(config, len(targets)):
+        return folds
+    held_out = folds == 0 if scored is None else _with_more_of(scored, folds)
+    return np.where(held_out, 0, NEVER_HELD_OUT)
+
+
+def _with_more_of(scored: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """(n,) bool: fold 0, and of other folds the scored rows, as long as that stays small.
+
+    Those of the last fold are never taken, so that a label of scored rows alone is trained on.
+    """
+    held_out = folds == 0
+    largest = LARGEST_HOLDOUT * held_out.sum()
+    for fold in range(1, folds.max()):
+        more = held_out | (scored & (folds == fold))
+        if more.sum() > largest:
+            break
+        held_out = more
+    return held_out
 
 
 def cross_fit(

@@ -31,6 +31,7 @@ from labelfusion.encoders import (
     cross_fit_folds,
     cross_fit_jointly,
     make_encoder,
+    uses_holdout,
 )
 from labelfusion.llm import Cancellation, ScoringContext, over_network
 from labelfusion.pipeline.meanwhile import meanwhile
@@ -75,9 +76,10 @@ def make_signals(
     """
     targets = dataset.targets[split.train]
     folds = np.full(len(targets), NEVER_HELD_OUT)
-    if len(targets) > 1:
-        folds = cross_fit_folds(config.ml, targets, dataset.space, config.seed)
     made = _Made(dataset, split, config, on_event, store, context or ScoringContext(), spread)
+    if len(targets) > 1:
+        scored = made.recorded() if uses_holdout(config.ml, len(targets)) else None
+        folds = cross_fit_folds(config.ml, targets, dataset.space, config.seed, scored)
     encoder = None
     if config.ml.joint:
         made.llm(config.llm)
@@ -100,6 +102,18 @@ class _Made:
     store: SignalStore
     context: ScoringContext
     spread: Spread
+
+    def recorded(self) -> np.ndarray | None:
+        """(len(split.train),) whether a training row has recorded scores.
+
+        None where an LLM will be asked: then every row is to be scored.
+        """
+        entries = self.config.llm
+        if not entries or any(entry.provider != "recorded" for entry in entries):
+            return None
+        rows = rows_at(self.dataset, self.split.train)
+        find = partial(score_llm, rows=rows, space=self.dataset.space, config=self.config)
+        return np.any([find(entry, must_match=False).present for entry in entries], axis=0)
 
     def llm(self, entries: Sequence[LLMConfig]) -> None:
         used, training = scored_rows(self.split), training_texts(self.dataset, self.split)
