@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
+from labelfusion.encoders import head as heads
 from labelfusion.encoders.head import C_GRID, fit_head
 from labelfusion.errors import InputError
 from labelfusion.tasks import MultiClass, MultiLabel
@@ -126,3 +127,23 @@ def test_unlabelled_row_is_refused_with_its_position():
 def test_no_rows_are_refused():
     with pytest.raises(InputError, match="at least one text"):
         fit_head(np.ones((0, 2)), np.zeros((0, 2), dtype=np.int8), MultiClass(), seed=0)
+
+
+def test_the_penalty_of_many_rows_is_chosen_on_some_of_them(monkeypatch):
+    x, y = _clusters(900, 20, 3, spread=4.0)
+    targets, unseen = _one_hot(y[:600], 3), x[600:]
+    on_all = fit_head(x[:600], targets, MultiClass(), seed=0)
+    used = []
+    choose = heads._choose_c
+    monkeypatch.setattr(heads, "MOST_ROWS_TO_CHOOSE", 250)
+    monkeypatch.setattr(
+        heads, "_choose_c", lambda f, *rest: used.append(len(f)) or choose(f, *rest)
+    )
+    on_some = fit_head(x[:600], targets, MultiClass(), seed=0)
+    assert used == [200]
+    steps = abs(C_GRID.index(on_all.c) - C_GRID.index(on_some.c))
+    assert steps <= 1
+    agree = on_all.logits(unseen, MultiClass()).argmax(1) == on_some.logits(
+        unseen, MultiClass()
+    ).argmax(1)
+    assert agree.mean() > 0.95

@@ -111,7 +111,8 @@ def _check_indicators(
             where=table.place(i, columns[j]),
             expected="0/1, true/false or yes/no",
             found=repr(cells[j][i]),
-            remedy="Correct the cell, or leave the column out of data.label_columns",
+            remedy="Correct the cell, or leave the column out of data.label_columns; a column that "
+            "holds the labels' names is data.label_column",
         )
     empty = np.asarray(values == -1)
     partial = empty.any(axis=1) & ~empty.all(axis=1)
