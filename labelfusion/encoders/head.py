@@ -23,8 +23,8 @@ C_WITHOUT_VALIDATION = 10.0
 INNER_FOLDS = 5
 # From here on one fold has held-out rows enough to tell the penalties apart.
 ROWS_FOR_ONE_FOLD = 1500
-# More rows tell them apart no better. The best c does not depend on the number of rows, as it stands
-# before a sum of losses.
+# More rows tell them apart no better. The best c does not depend on the number of rows, as it
+# stands before a sum of losses.
 MOST_ROWS_TO_CHOOSE = 5000
 MAX_ITERATIONS = 200
 # Above this an eigendecomposition (cubic in rows) costs more than it saves.
