@@ -34,6 +34,7 @@ from labelfusion.errors import ConfigError, InputError, RunError, did_you_mean
 from labelfusion.explain import explanation_table
 from labelfusion.fusion.routing import fit_routing
 from labelfusion.llm import scoring_session
+from labelfusion.llm.providers import with_models
 from labelfusion.pipeline import (
     check_sources,
     fit_fusion,
@@ -110,7 +111,7 @@ class AutoFusionClassifier(ClassifierMixin, BaseEstimator):
         Raises LabelFusionError for input that cannot be used; nothing is trained before all of it
         has been checked.
         """
-        config = self._run_config()
+        config = with_models(self._run_config())
         dataset, self.classes_ = _dataset(X, y, config)
         train = np.flatnonzero(dataset.labelled)
         split = Split(train=train, test=np.zeros(0, dtype=int))

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from labelfusion.config import RunConfig
 from labelfusion.errors import InputError, RunError
 from labelfusion.files import to_json, write_atomically
+from labelfusion.llm.providers import DeepSeekProvider
 from labelfusion.runs import ResultsManager, RunFolder, SignalStore, create_run, read_status
 from labelfusion.runs.compare import flatten
 from labelfusion.runs.recorder import Recorder
@@ -53,6 +55,13 @@ def test_runs_created_at_the_same_moment_get_different_ids(workspace, tmp_path):
     assert sorted(path.name for path in workspace.runs.iterdir()) == sorted(
         folder.id for folder in folders
     )
+
+
+@pytest.mark.parametrize("given", [None, "another"])
+def test_a_run_names_the_models_that_it_asks_as_defaults_change(workspace, tmp_path, given):
+    asked = {"provider": "deepseek", "model": given}
+    kept = RunConfig.load(create_run(workspace, small_config(tmp_path, llm=[asked])).config)
+    assert kept.llm[0].model == (given or DeepSeekProvider.default_model)
 
 
 def test_a_run_of_data_that_is_not_there_leaves_no_folder(workspace, tmp_path):

@@ -17,6 +17,7 @@ from pathlib import Path
 from labelfusion.config import RunConfig
 from labelfusion.errors import ConfigError, InputError, RunError
 from labelfusion.files import TEMPORARY, sha256, write_text
+from labelfusion.llm.providers import with_models
 from labelfusion.runs.folder import RunFolder
 from labelfusion.runs.status import Status, now, read_status, write_status
 from labelfusion.workspace import Workspace
@@ -31,7 +32,7 @@ def create_run(workspace: Workspace, config: RunConfig, *, name: str | None = No
     Raises:
         InputError: if a file named in the config cannot be read.
     """
-    config = config.anchored(Path.cwd())
+    config = with_models(config.anchored(Path.cwd()))
     name = name or config.name or Path(config.data.path or "run").stem
     data, scores = fingerprints(config)
     workspace.runs.mkdir(parents=True, exist_ok=True)

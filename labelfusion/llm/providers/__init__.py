@@ -5,7 +5,7 @@ Knows which class an entry names and where its key is. SDKs are imported when a 
 
 from __future__ import annotations
 
-from labelfusion.config import LLMConfig
+from labelfusion.config import LLMConfig, RunConfig
 from labelfusion.errors import ConfigError
 from labelfusion.llm.credentials import find_key, look_up
 from labelfusion.llm.providers.anthropic import AnthropicProvider
@@ -45,6 +45,19 @@ def model_name(entry: LLMConfig) -> str:
             remedy="Set model to the name the server knows it by, or to a model folder",
         )
     return model
+
+
+def with_models(config: RunConfig) -> RunConfig:
+    """The config with the model of every LLM source by name.
+
+    What a provider is asked for by default changes with the versions of this package, and a fusion
+    that is trained fits the model it was trained on.
+    """
+    named = config.model_copy(deep=True)
+    for entry in named.llm:
+        kind = REMOTE.get(entry.provider)
+        entry.model = entry.model or (kind.default_model if kind else None)
+    return named
 
 
 def provider_key(entry: LLMConfig) -> str | None:
