@@ -302,9 +302,14 @@ def gathered(desk: Desk, stored: StoredDataset) -> None:
     widgets.table(review_panels.verdict_table(desk.pending.values()), "pending")
     names = {f"{v.id}: {named(v.old)} → {named(v.new)}": v for v in desk.pending.values()}
     left, right = st.columns([3, 1], vertical_alignment="bottom")
-    wrong = left.selectbox("A correction to take back", list(names))
-    if right.button("Take it back", width="stretch"):
-        desk.take_back(names[wrong])
+    left.selectbox("A correction to take back", list(names), key="wrong_correction")
+    right.button(
+        "Take it back",
+        width="stretch",
+        on_click=widgets.at_once(
+            lambda: desk.take_back(names[st.session_state["wrong_correction"]])
+        ),
+    )
     st.caption(
         f"Saving adds a version to {widgets.escape(stored.name)} and makes it the current one; "
         f"version {stored.current} and the others stay as they are, and so does this run."

@@ -176,6 +176,32 @@ def test_one_of_several_labels_is_corrected_and_taken_back(reviews):
     assert Verdicts(stored.folder).pending() == {}
 
 
+def test_clicks_that_come_before_the_page_is_drawn_again_all_count(reviews):
+    run, stored, _ = reviews
+    page = open_page(PAGE, run=run.id, tab="Suspected labels")
+    fixes = [b for b in page.button if b.key and b.key.startswith("fix_")]
+    for button in fixes[:2]:
+        button.click()
+    page.run()
+    assert not page.exception
+    pending = Verdicts(stored.folder).pending().values()
+    changed = {f"fix_{fix.id}_{label}" for fix in pending for label in set(fix.new) ^ set(fix.old)}
+    assert changed == {button.key for button in fixes[:2]}
+
+
+def test_a_verdict_that_the_disk_refuses_is_said(tickets, monkeypatch):
+    run, stored, _ = tickets
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    page = open_page(PAGE, run=run.id, tab="Suspected labels")
+    monkeypatch.setattr(Verdicts, "add", full)
+    press(page, "Keep it")
+    assert "No space left on device" in page.error[0].value
+    assert Verdicts(stored.folder).kept() == set()
+
+
 def test_data_that_is_no_data_set_can_be_kept_as_one(tickets):
     run, stored, _ = tickets
     elsewhere = Workspace.at().root / "elsewhere.csv"

@@ -151,6 +151,28 @@ def test_many_labels_are_given_by_their_first_letters(workspace):
     assert given == ["c-topic", "aardvark"]
 
 
+def test_sure_suggestions_are_confirmed_together_and_taken_back(workspace, desk):
+    scores = [f"{i},{'.97,.03' if 'refund' in text else '.02,.98'}" for i, text in enumerate(TEXTS)]
+    content = "\n".join(["id,billing,delivery", *scores]).encode()
+    store, labels = DatasetStore(workspace), {"billing": "", "delivery": ""}
+    labelled = store.configure(desk, desk.config.model_copy(update={"labels": labels}))
+    store.attach_scores(labelled, "scores.csv", content, "probabilities")
+    page = open_page(PAGE, dataset="desk", who="ana", tab="Suggestions")
+    press(page, "Use the attached LLM scores")
+    page = open_page(PAGE, dataset="desk", who="ana", tab="Confirm many")
+    button = next(b for b in page.button if b.label.startswith("Confirm billing for"))
+    press(page, button.label)
+    given = state_of(workspace).current()
+    assert button.label == f"Confirm billing for {len(given)} texts"
+    rows = {TEXTS[int(entry.row)] for entry in given.values()}
+    assert {entry.labels for entry in given.values()} == {("billing",)}
+    assert len(rows) > 10
+    assert all("refund" in text for text in rows)
+    page = open_page(PAGE, dataset="desk", who="ana")
+    press(page, "Undo")
+    assert state_of(workspace).current() == {}
+
+
 def test_labels_become_a_new_version_that_is_trained_on(workspace, desk, started):
     page = open_page(PAGE, dataset="desk", who="ana")
     for _ in range(30):

@@ -226,10 +226,11 @@ def test_a_run_holds_out_more_of_the_rows_with_recorded_scores(tiny, tmp_path):
     assert held_out.mean() > 1.5 * scored.mean()
 
 
-def test_saved_folder_holds_the_curves_and_no_pickle(tiny_encoder, tmp_path):
+def test_saved_folder_holds_the_curves_and_no_pickle(tiny_encoder, tmp_path, capfd):
     encoder = tiny_encoder()
     encoder.fit(*word_rows(12))
     encoder.save(tmp_path)
+    assert capfd.readouterr().err == "", "no progress bar in a job's log"
     saved = json.loads((tmp_path / "encoder.json").read_text())
     assert saved["backbone"] == "finetuned"
     assert saved["details"]["training"]["curve"] == encoder.curve

@@ -29,7 +29,12 @@ from labelfusion.encoders.head import LogisticHead, fit_head
 from labelfusion.encoders.launch import Assignment, train_in_processes
 from labelfusion.encoders.lora import require_peft
 from labelfusion.encoders.optimisation import Learner, MakeLearner, TrainingRows
-from labelfusion.encoders.pretrained import Pretrained, describe, find_pretrained
+from labelfusion.encoders.pretrained import (
+    Pretrained,
+    describe,
+    find_pretrained,
+    no_progress_bar,
+)
 from labelfusion.encoders.progress import Progress
 from labelfusion.encoders.team import process_count
 from labelfusion.encoders.training import Plan, Training
@@ -277,7 +282,8 @@ class FineTunedEncoder:
         """Write the head, the loss curves, and the transformer as transformers itself stores it."""
         head, backbone = storage.fitted(self.head), self._backbone or self._load()
         weights = folder / WEIGHTS_FOLDER
-        backbone.network.save_pretrained(weights)
+        with no_progress_bar():
+            backbone.network.save_pretrained(weights)
         backbone.tokenizer.save_pretrained(weights)
         digest = describe(self.name, str(weights), weights, MemoryCache()).digest
         storage.write(folder, self.space, self._stored(head, digest))

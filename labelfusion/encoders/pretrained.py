@@ -96,7 +96,7 @@ def load_transformer(model: Pretrained, device: str) -> tuple[Any, Any]:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(model.folder, local_files_only=True)
-        with _no_progress_bar():
+        with no_progress_bar():
             network = AutoModel.from_pretrained(
                 model.folder, local_files_only=True, use_safetensors=True
             )
@@ -111,7 +111,7 @@ def load_transformer(model: Pretrained, device: str) -> tuple[Any, Any]:
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def no_progress_bar() -> Iterator[None]:
     """Progress is told by events alone; a bar on stderr would fill a job's log."""
     from transformers.utils import logging
 

@@ -20,7 +20,7 @@ from labelfusion.labelling.agreement import all_agreements, alpha
 from labelfusion.labelling.apply import labels_table, readable, with_texts
 from labelfusion.labelling.desk import Book, Card, Plan
 from labelfusion.labelling.journal import Entry
-from labelfusion.ui import costs, label_desk, labelling, llm_form, state, widgets
+from labelfusion.ui import costs, labelling, llm_form, state, widgets
 from labelfusion.ui.label_desk import Place
 
 if TYPE_CHECKING:
@@ -258,28 +258,38 @@ def _confirm_seen(place: Place, cards: list[Card], label: str) -> None:
             "row": [dataset.row_numbers[i] for i in rows],
         }
     )
+    key = f"bulk_{label}_{rows[0]}_{len(rows)}"
     edited = st.data_editor(
         listed,
         hide_index=True,
         width="stretch",
-        key=f"bulk_{label}_{rows[0]}_{len(rows)}",
+        key=key,
         disabled=["text", "sure (%)", "row"],
         column_config={
             "text": st.column_config.TextColumn("text", width="large"),
             "sure (%)": st.column_config.NumberColumn(format="%.0f"),
         },
     )
-    chosen = [card for card, right in zip(cards, edited["right"], strict=True) if right]
-    st.caption("Read them, take the tick off where it is wrong, then confirm the rest.")
-    if st.button(f"Confirm {label} for {len(chosen)} texts", type="primary", disabled=not chosen):
-        group = uuid.uuid4().hex
+
+    def confirm() -> None:
+        # The ticks as they are now, which may be newer than the page.
+        edits, group = st.session_state[key]["edited_rows"], uuid.uuid4().hex
         entries = [
             place.desk.act("label", card, place.who, visible=True, labels=(label,), group=group)
-            for card in chosen
+            for i, card in enumerate(cards)
+            if edits.get(i, {}).get("right", True)
         ]
-        if label_desk.write(place, entries):
-            widgets.tell(f"{len(entries)} texts are {label}. Undo takes all of them back.")
-        st.rerun()
+        place.book.write(entries)
+        widgets.tell(f"{len(entries)} texts are {label}. Undo takes all of them back.")
+
+    st.caption("Read them, take the tick off where it is wrong, then confirm the rest.")
+    ticked = int(edited["right"].sum())
+    st.button(
+        f"Confirm {label} for {ticked} texts",
+        type="primary",
+        disabled=not ticked,
+        on_click=widgets.at_once(confirm),
+    )
 
 
 def labels_so_far(place: Place) -> None:

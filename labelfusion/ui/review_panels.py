@@ -62,18 +62,18 @@ class Desk:
         if self.stored is None or self.rows.texts is None:
             return
         row_id, old = str(self.rows.ids[position]), self.labels_of(position)
+        if action == "fix" and set(new) == set(old):
+            return
         text = text_digest(self.rows.texts[position])
         verdict = Verdict(row_id, text, action, old, new, who(), self.run.id, label)
         Verdicts(self.stored.folder).add(verdict)
         widgets.tell(_said(action, self.rows.row_numbers[position], new))
-        st.rerun()
 
     def take_back(self, verdict: Verdict) -> None:
         """Withdraw a pending correction."""
         if self.stored is not None:
             Verdicts(self.stored.folder).add(replace(verdict, action="withdraw", who=who()))
             widgets.tell(f"The correction of {verdict.id} is taken back.")
-            st.rerun()
 
     def is_kept(self, position: int, label: str) -> bool:
         """Whether somebody said that this label, or all of the row's, is right."""
@@ -178,12 +178,20 @@ def verdict_form(desk: Desk, position: int) -> None:
         new = (line.selectbox("Right label", names, names.index(top), key=key),)
     same = set(new) == set(desk.labels_of(position))
     hint = "It is the label that the data has." if same else None
-    if line.button("Fix this label", type="primary", disabled=same, help=hint):
-        desk.give(position, "fix", tuple(sorted(new, key=names.index)))
-    if line.button("Keep it", help="It is right: do not suspect it again."):
-        desk.give(position, "keep")
-    if pending and st.button("Take the correction back"):
-        desk.take_back(pending)
+
+    def fix() -> None:
+        # What the box shows now, which may be newer than the page.
+        chosen = st.session_state[key]
+        wanted = chosen if desk.rows.space.multi_label else (chosen,)
+        desk.give(position, "fix", tuple(sorted(wanted, key=names.index)))
+
+    fixing = widgets.at_once(fix)
+    line.button("Fix this label", type="primary", disabled=same, help=hint, on_click=fixing)
+    kept = "It is right: do not suspect it again."
+    line.button("Keep it", help=kept, on_click=widgets.at_once(desk.give), args=(position, "keep"))
+    if pending:
+        taking = widgets.at_once(desk.take_back)
+        st.button("Take the correction back", on_click=taking, args=(pending,))
 
 
 def issue_card(desk: Desk, issue: Mapping[Any, Any]) -> None:
@@ -197,16 +205,21 @@ def issue_card(desk: Desk, issue: Mapping[Any, Any]) -> None:
         + " · ".join(_opinion(issue, source) for source in desk.rows.answers)
     )
     row_id, label = str(issue["id"]), str(issue["label"])
-    new = _suggested(desk, position, label) if several else (str(issue["suggested"]),)
+    suggested = str(issue["suggested"])
     given = label in desk.labels_of(position)
     words = f"Take “{label}” off" if given else f"Add “{label}”"
     key = f"{row_id}_{label}"
+
+    def fix() -> None:
+        # Of the row's other labels, some may have been corrected since the page was drawn.
+        new = _suggested(replace(desk), position, label) if several else (suggested,)
+        desk.give(position, "fix", new)
+
     with st.container(horizontal=True, vertical_alignment="center"):
-        fix = words if several else f"Fix: it is “{new[0]}”"
-        if st.button(fix, key=f"fix_{key}", type="primary"):
-            desk.give(position, "fix", new)
-        if st.button("Keep it", key=f"keep_{key}"):
-            desk.give(position, "keep", label=label)
+        asked = words if several else f"Fix: it is “{suggested}”"
+        st.button(asked, key=f"fix_{key}", type="primary", on_click=widgets.at_once(fix))
+        keep, kept = widgets.at_once(desk.give), (position, "keep", (), label)
+        st.button("Keep it", key=f"keep_{key}", on_click=keep, args=kept)
         query = {"run": desk.run.id, "row": row_id, "tab": "Texts"}
         st.page_link(PAGE, label="Look closer →", query_params=query)
 
@@ -220,9 +233,10 @@ def _opinion(issue: Mapping[Any, Any], source: str) -> str:
 
 
 def _suggested(desk: Desk, position: int, label: str) -> tuple[str, ...]:
-    """The row's labels, pending corrections counted, with one of them the other way."""
-    pending = desk.pending.get(str(desk.rows.ids[position]))
-    now = set(pending.new if pending else desk.labels_of(position)) ^ {label}
+    """The row's labels, pending corrections counted, with one of them not as in the data."""
+    pending, given = desk.pending.get(str(desk.rows.ids[position])), desk.labels_of(position)
+    now = set(pending.new if pending else given)
+    now = now - {label} if label in given else now | {label}
     return tuple(name for name in desk.rows.space.names if name in now)
 
 

@@ -105,6 +105,24 @@ def guarded(draw: Callable[[], None]) -> Callable[[], None]:
     return safe
 
 
+def at_once(work: Callable[..., None]) -> Callable[..., None]:
+    """`work` for a button's on_click, where the next click cannot get ahead of it.
+
+    It runs before the page is drawn. What stands below `if st.button(…)` is not reached, and the
+    click is lost, when somebody presses something else while the page is being drawn. What `work`
+    refuses is said on the page as it is drawn next.
+    """
+
+    @wraps(work)
+    def done(*args: Any) -> None:
+        try:
+            work(*args)
+        except (LabelFusionError, OSError) as error:
+            st.session_state["refused"] = error
+
+    return done
+
+
 def show_error(error: LabelFusionError) -> None:
     """An error in its parts: what is wrong and where, then expected, found and the remedy."""
     lines = [f"**{escape(error.problem)}**" + (f" ({escape(error.where)})" if error.where else "")]
@@ -331,3 +349,5 @@ def tell(message: str) -> None:
 def _say_what_was_told() -> None:
     if message := st.session_state.pop("told", None):
         st.toast(message)
+    if error := st.session_state.pop("refused", None):
+        raise error
