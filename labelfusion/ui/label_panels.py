@@ -283,7 +283,7 @@ def _confirm_seen(place: Place, cards: list[Card], label: str) -> None:
         widgets.tell(f"{len(entries)} texts are {label}. Undo takes all of them back.")
 
     st.caption("Read them, take the tick off where it is wrong, then confirm the rest.")
-    ticked = int(edited["right"].sum())
+    ticked = edited["right"].tolist().count(True)
     st.button(
         f"Confirm {label} for {ticked} texts",
         type="primary",
