@@ -272,12 +272,14 @@ def _confirm_seen(place: Place, cards: list[Card], label: str) -> None:
     )
 
     def confirm() -> None:
-        # The ticks as they are now, which may be newer than the page.
-        edits, group = st.session_state[key]["edited_rows"], uuid.uuid4().hex
+        # The ticks and the labels as they are now, which may be newer than the page.
+        edits, now = st.session_state[key]["edited_rows"], place.book.refresh()
+        right = [card for i, card in enumerate(cards) if edits.get(i, {}).get("right", True)]
+        group = uuid.uuid4().hex
         entries = [
             place.desk.act("label", card, place.who, visible=True, labels=(label,), group=group)
-            for i, card in enumerate(cards)
-            if edits.get(i, {}).get("right", True)
+            for card in right
+            if not place.desk.is_done(now, card.row, place.who)
         ]
         place.book.write(entries)
         widgets.tell(f"{len(entries)} texts are {label}. Undo takes all of them back.")
@@ -286,6 +288,7 @@ def _confirm_seen(place: Place, cards: list[Card], label: str) -> None:
     ticked = edited["right"].tolist().count(True)
     st.button(
         f"Confirm {label} for {ticked} texts",
+        key=f"confirm_{key}",
         type="primary",
         disabled=not ticked,
         on_click=widgets.at_once(confirm),
