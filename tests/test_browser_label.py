@@ -8,7 +8,8 @@ import time
 import pandas as pd
 import pytest
 
-from labelfusion.labelling.journal import Journal, text_hash
+from labelfusion.datasets import DatasetStore
+from labelfusion.labelling.journal import Entry, Journal, text_hash
 from labelfusion.labelling.state import replayed
 from labelfusion.workspace import Workspace
 from scripts.screenshots import ROOT
@@ -105,3 +106,45 @@ def test_fifty_tickets_by_keyboard_survive_a_kill_and_train_a_model(page, ticket
 def entries(journal):
     """The labels in the journal, in their order."""
     return [entry for entry in Journal(journal).read_new() if entry.act == "label"]
+
+
+@pytest.fixture
+def suggested(tmp_path):
+    """A workspace with an unlabelled data set of two labels, and LLM scores for it."""
+    texts = [("refund the invoice", "where is my parcel")[i % 2] + f" {i}" for i in range(40)]
+    rows = "".join(f"{i},{text}\n" for i, text in enumerate(texts))
+    scores = "".join(f"{i},{('.97,.03', '.02,.98')[i % 2]}\n" for i in range(40))
+    workspace = Workspace.at(tmp_path)
+    store = DatasetStore(workspace)
+    stored = store.add("desk.csv", f"id,text\n{rows}".encode(), {})
+    labels = {"billing": "", "delivery": ""}
+    stored = store.configure(stored, stored.config.model_copy(update={"labels": labels}))
+    content = f"id,billing,delivery\n{scores}".encode()
+    store.attach_scores(stored, "scores.csv", content, "probabilities")
+    Journal.of(workspace, "desk").append([Entry("labels", "ana", declared=labels)])
+    return workspace, texts
+
+
+def test_what_is_unticked_is_not_confirmed(page, suggested):
+    workspace, texts = suggested
+    with killable_app(workspace.root) as (_, url):
+        page.goto(f"{url}/label?dataset=desk&who=ana&tab=Suggestions")
+        settle(page)
+        page.get_by_role("button", name="Use the attached LLM scores").click()
+        playwright_api.expect(page.get_by_text("shown as suggestions")).to_be_visible()
+        settle(page)
+        page.get_by_role("tab", name="Confirm many").click()
+        settle(page)
+        button = page.get_by_role("button", name=re.compile("Confirm billing for"))
+        offered = int(re.search(r"\d+", button.inner_text())[0])
+        # The first row's tick; cells are drawn on a canvas.
+        grid = page.locator('[data-testid="stDataFrame"]').first.bounding_box()
+        page.mouse.click(grid["x"] + 30, grid["y"] + 52)
+        page.keyboard.press("Space")
+        fewer = page.get_by_role("button", name=f"Confirm billing for {offered - 1} texts")
+        playwright_api.expect(fewer).to_be_visible()
+        fewer.click()
+        playwright_api.expect(page.get_by_text(f"{offered - 1} texts are billing")).to_be_visible()
+    given = replayed(Journal.of(workspace, "desk").read_new()).current().values()
+    assert len(given) == offered - 1 > 5
+    assert all("refund" in texts[int(entry.row)] for entry in given)

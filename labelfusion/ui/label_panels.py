@@ -266,6 +266,7 @@ def _confirm_seen(place: Place, cards: list[Card], label: str) -> None:
         key=key,
         disabled=["text", "sure (%)", "row"],
         column_config={
+            "right": st.column_config.CheckboxColumn("right", width="small"),
             "text": st.column_config.TextColumn("text", width="large"),
             "sure (%)": st.column_config.NumberColumn(format="%.0f"),
         },
