@@ -1,4 +1,4 @@
-"""Fixtures of the tests that drive the app in a real browser, and of those that fine-tune."""
+"""Fixtures of the tests that drive the app in a real browser, that fine-tune, or run studies."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from labelfusion.config import MLConfig
+from labelfusion.config import MLConfig, RunConfig
 from labelfusion.encoders import make_encoder
 from labelfusion.encoders.finetuned import FineTunedEncoder
+from labelfusion.workspace import Workspace
 from scripts.screenshots import ARGUMENTS, CHROMIUM, ROOT, served_app
 from tests.browser import DRAW_MS
 from tests.fine_tuning import SPACE
+from tests.run_data import small_config
 from tests.tiny_transformer import write_tiny_transformer
 
 
@@ -102,3 +104,21 @@ def tiny_encoder(tiny):
         return made
 
     return make
+
+
+# What the tests of studies share; a module with fixtures of these names has its own.
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder of the test module, for what is written and read again."""
+    return tmp_path_factory.mktemp("studies")
+
+
+@pytest.fixture(scope="module")
+def workspace(folder) -> Workspace:
+    return Workspace.at(folder / "ws")
+
+
+@pytest.fixture(scope="module")
+def config(folder) -> RunConfig:
+    """A run of 120 tickets, whose files are in the folder."""
+    return small_config(folder)

@@ -28,25 +28,10 @@ from labelfusion.workspace import Workspace
 from tests.command_line import ENVIRONMENT, PRICES, asking_config, labelfusion, write_config
 from tests.llm_helpers import Watcher
 from tests.llm_server import running
-from tests.run_data import SAMPLE, small_config
+from tests.run_data import SAMPLE
 
 PATIENCE_S = 120
 TWO = Options(seeds=2, sizes=(30, 1.0))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("studies")
-
-
-@pytest.fixture(scope="module")
-def workspace(folder):
-    return Workspace.at(folder / "ws")
-
-
-@pytest.fixture(scope="module")
-def config(folder):
-    return small_config(folder)
 
 
 @pytest.fixture(scope="module")

@@ -23,22 +23,7 @@ from labelfusion.worker import work
 from labelfusion.workspace import Workspace
 from tests.command_line import PRICES, asking_config, labelfusion, write_config
 from tests.llm_server import running
-from tests.run_data import SAMPLE, small_config
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("studies")
-
-
-@pytest.fixture(scope="module")
-def workspace(folder):
-    return Workspace.at(folder / "ws")
-
-
-@pytest.fixture(scope="module")
-def config(folder):
-    return small_config(folder)
+from tests.run_data import SAMPLE
 
 
 def test_an_ablation_tells_what_each_source_is_worth(folder, workspace, config):
