@@ -1,7 +1,8 @@
 """What tests of the app in a real browser share: the marks, and steps that wait for the page.
 
 A click on a page that is still being drawn can hit a link that is replaced before the click ends,
-so every step that leaves a page or changes what it shows begins with `settle`.
+or the link of what was shown before, so every step that leaves a page or changes what it shows
+begins with `settle`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qs, urlparse
 
 import pytest
 
@@ -19,6 +21,7 @@ playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright i
 
 DRAW_MS = 60_000
 OPEN_MS, OPENINGS = 5_000, 6
+QUIET_MS = 500
 TRAIN_MS = 180_000
 
 MARKS = [
@@ -39,10 +42,20 @@ def killable_app(workspace: Path) -> Iterator[tuple[subprocess.Popen[bytes], str
         server.wait()
 
 
+# A page that draws itself a second time rests between the two, and shows what it showed before.
+QUIET = """(milliseconds) => {
+  const app = document.querySelector('[data-testid="stApp"]');
+  if (!document.querySelector("h1") || app?.dataset.testScriptState !== "notRunning")
+    window.quietSince = undefined;
+  else window.quietSince ??= performance.now();
+  return performance.now() - window.quietSince >= milliseconds;
+}"""
+
+
 def settle(page) -> None:
-    """Wait until the page has been drawn to its end."""
-    page.wait_for_selector("h1")
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    """Wait until the page has been drawn to its end, and has rested for QUIET_MS."""
+    page.evaluate("window.quietSince = undefined")
+    page.wait_for_function(QUIET, arg=QUIET_MS, timeout=DRAW_MS)
 
 
 def follow(page, name) -> None:
@@ -52,6 +65,27 @@ def follow(page, name) -> None:
     page.get_by_role("link", name=name).first.click()
     page.wait_for_url(lambda url: url != before)
     settle(page)
+
+
+def unfold_upload(page) -> None:
+    """Open the Data page's place for files, which is open by itself until there is a data set."""
+    place = page.locator("details").filter(has_text="Upload a file").first
+    if place.get_attribute("open") is None:
+        place.locator("summary").first.click()
+
+
+def upload(page, path: Path) -> str:
+    """Give the Data page a file; the data set's name, once the page shows that data set."""
+    settle(page)
+    before = page.url
+    unfold_upload(page)
+    page.locator('input[type="file"]').first.set_input_files(str(path))
+    page.wait_for_url(lambda url: url != before)
+    name = parse_qs(urlparse(page.url).query)["dataset"][0]
+    sidebar = page.get_by_test_id("stSidebar")
+    playwright_api.expect(sidebar.get_by_text(f"Data set: {name}", exact=True)).to_be_visible()
+    settle(page)
+    return name
 
 
 def choose(page, label: str, option: str) -> None:

@@ -7,7 +7,17 @@ from urllib.parse import urlparse
 
 import pytest
 
-from tests.browser import DRAW_MS, MARKS, TRAIN_MS, choose, fill, follow, settle
+from tests.browser import (
+    DRAW_MS,
+    MARKS,
+    TRAIN_MS,
+    choose,
+    fill,
+    follow,
+    settle,
+    unfold_upload,
+    upload,
+)
 from tests.llm_server import running
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
@@ -21,9 +31,7 @@ def test_from_an_upload_to_a_result_and_back_by_link(app, browser, page, small_c
     asked = set()
     page.on("request", lambda request: asked.add(urlparse(request.url).hostname))
     page.goto(f"{app}/data")
-    page.locator('input[type="file"]').first.set_input_files(str(small_csv))
-    expect(page).to_have_url(re.compile("dataset=desk"))
-    settle(page)
+    upload(page, small_csv)
     page.get_by_role("tab", name="Columns").click()
     page.get_by_role("button", name="Save the layout").click()
     expect(page.get_by_text("Layout saved.")).to_be_visible()
@@ -52,8 +60,7 @@ def test_an_llm_is_asked_only_after_estimate_and_budget(app, page, small_csv):
     expect = playwright_api.expect
     with running() as (server, address):
         page.goto(f"{app}/data")
-        page.locator('input[type="file"]').first.set_input_files(str(small_csv))
-        expect(page).to_have_url(re.compile("dataset=desk"))
+        upload(page, small_csv)
         follow(page, "Train on this data")
         page.get_by_text("TF-IDF words").click()
         settle(page)
@@ -98,14 +105,10 @@ def test_files_that_cannot_be_trained_on_are_sentences(app, page, tmp_path):
     unlabelled.write_text(f"id,text\n{rows}", encoding="utf-8")
     page.goto(f"{app}/data")
     settle(page)
-    # Open by itself only while there is no data set.
-    upload = page.locator("details").filter(has_text="Upload a file").first
-    if upload.get_attribute("open") is None:
-        upload.locator("summary").first.click()
+    unfold_upload(page)
     page.locator('input[type="file"]').first.set_input_files(str(wrong))
     expect(page.get_by_test_id("stAlert").filter(has_text="PDF")).to_be_visible()
-    page.locator('input[type="file"]').first.set_input_files(str(unlabelled))
-    expect(page).to_have_url(re.compile("dataset=unlabelled"))
+    upload(page, unlabelled)
     follow(page, "Train on this data")
     refused = page.get_by_test_id("stAlert").filter(has_text=re.compile("label", re.IGNORECASE))
     expect(refused.first).to_be_visible()

@@ -13,7 +13,7 @@ from labelfusion.labelling.journal import Entry, Journal, text_hash
 from labelfusion.labelling.state import replayed
 from labelfusion.workspace import Workspace
 from scripts.screenshots import ROOT
-from tests.browser import DRAW_MS, MARKS, TRAIN_MS, killable_app, settle
+from tests.browser import DRAW_MS, MARKS, TRAIN_MS, killable_app, settle, upload
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 playwright_api.expect.set_options(timeout=DRAW_MS)
@@ -65,9 +65,7 @@ def test_fifty_tickets_by_keyboard_survive_a_kill_and_train_a_model(page, ticket
     journal = Journal.of(Workspace.at(tmp_path), "desk").path
     with killable_app(tmp_path) as (server, url):
         page.goto(f"{url}/data")
-        page.locator('input[type="file"]').first.set_input_files(str(path))
-        expect(page).to_have_url(re.compile("dataset=desk"))
-        settle(page)
+        assert upload(page, path) == "desk"
         page.goto(f"{url}/label?dataset=desk&who=ana")
         settle(page)
         page.get_by_role("textbox", name="One label a line").focus()
