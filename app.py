@@ -28,7 +28,7 @@ def try_sample() -> None:
         name=stored.name, data=stored.config, ml=MLConfig(), llm=[scores] if scores else []
     )
     run_id = jobs.start(state.workspace(), config, name=stored.name)
-    st.switch_page("pages/jobs.py", query_params={"run": run_id, "dataset": stored.name})
+    widgets.go_to("pages/jobs.py", run=run_id, dataset=stored.name)
 
 
 def way_in() -> None:

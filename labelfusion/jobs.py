@@ -25,6 +25,7 @@ from labelfusion.prediction_job import (
 )
 from labelfusion.queueing import LET_GO_S, give_up, held, reserve
 from labelfusion.runs import ResultsManager, RunFolder, Status, create_run, read_status
+from labelfusion.runs.create import fingerprints, settled
 from labelfusion.runs.status import end_process, now, write_status
 from labelfusion.workspace import Workspace
 
@@ -37,12 +38,29 @@ _children: list[subprocess.Popen[bytes]] = []
 def start(workspace: Workspace, config: RunConfig, *, name: str | None = None) -> str:
     """Create a run and a process that works on it when its turn comes; returns the run's id.
 
+    A run of the same settings and data that waits or works already is not made a second time,
+    since the result would be the same: its id is returned. So pressing twice starts one run.
+
     Raises:
         InputError: a file named in the config cannot be read.
     """
+    config = settled(config)
+    if same := _same_run(workspace, config):
+        return same
     folder = create_run(workspace, config, name=name)
     _spawn(folder, workspace)
     return folder.id
+
+
+def _same_run(workspace: Workspace, config: RunConfig) -> str | None:
+    """The run that waits or works on the same settings and files."""
+    data, scores = fingerprints(config)
+    for one in active(workspace):
+        written = folder_of(workspace, one.id).config
+        same_files = (one.data.get("sha256"), one.scores) == (data.get("sha256"), scores)
+        if same_files and written.is_file() and written.read_text("utf-8") == config.to_yaml():
+            return one.id
+    return None
 
 
 def status(workspace: Workspace, run_id: str) -> Status:
@@ -122,9 +140,13 @@ def wait(workspace: Workspace, run_id: str, *, timeout_s: float) -> Status:
 def start_prediction(workspace: Workspace, request: Request, content: bytes) -> str:
     """Label a file in the background with a run's model; returns the prediction's id.
 
-    `status`, `cancel`, `resume` and `wait` take it as they take a run's. Raises InputError for a
-    kind of file that cannot be read.
+    `status`, `cancel`, `resume` and `wait` take it as they take a run's. A file that waits or is
+    being labelled in the same way is not labelled a second time: its id is returned. Raises
+    InputError for a kind of file that cannot be read.
     """
+    for one in list_predictions(workspace):
+        if one.active and PredictionFolder(workspace.predictions / one.id).holds(request, content):
+            return one.id
     folder = create_prediction(workspace, request, content)
     _spawn(folder, workspace)
     return folder.id

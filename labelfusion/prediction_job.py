@@ -80,6 +80,12 @@ class PredictionFolder(RunFolder):
     def input(self) -> Path:
         return self.path / f"input{Path(self.read_request().file).suffix.lower()}"
 
+    def holds(self, request: Request, content: bytes) -> bool:
+        """Whether it is this file, asked for in this way. Raises RunError as `read_request`."""
+        if self.read_request() != request or self.input.stat().st_size != len(content):
+            return False
+        return self.input.read_bytes() == content
+
     def _json(self, path: Path) -> dict[str, Any]:
         try:
             return json.loads(path.read_text(encoding="utf-8"))

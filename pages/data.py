@@ -70,7 +70,8 @@ def heading(stored: StoredDataset) -> None:
         st.rerun()
     with delete.popover("Delete", width="stretch"):
         st.write(f"Delete {stored.name} with all its versions? Runs made from it stay.")
-        if st.button("Delete it", type="primary"):
+        # The key names what is deleted, so that a second press cannot reach the next data set.
+        if st.button("Delete it", type="primary", key=f"delete_{stored.name}"):
             state.store().delete(stored.name)
             state.set_param("dataset", None)
             st.rerun()
@@ -197,7 +198,9 @@ def show_finding(stored: StoredDataset, finding: Finding, number: int) -> None:
         with unfolded:
             widgets.table(table.frame.loc[chosen, :], f"finding_{number}", name=finding.kind)
     button = REMEDIES.get(finding.kind)
-    if button and st.button(f"{button} ({len(finding.rows):,})", key=f"mend_{number}"):
+    # The key names the finding, so that a second press cannot reach the next one.
+    key = f"mend_{stored.name}_{stored.current}_{number}"
+    if button and st.button(f"{button} ({len(finding.rows):,})", key=key):
         kept = without_rows(table, finding.rows)
         mended = state.store().add_version(stored, kept, f"without {finding.kind}")
         widgets.tell(f"Version {mended.current} has {len(kept):,} rows; the old one is kept.")

@@ -336,7 +336,7 @@ def train_again_panel(desk: Desk, stored: StoredDataset) -> None:
         return
     if st.button("Train again on this version", type="primary", disabled=bool(desk.pending)):
         run_id = jobs.start(state.workspace(), again.config, name=desk.run.status.name)
-        st.switch_page("pages/jobs.py", query_params={"run": run_id})
+        widgets.go_to("pages/jobs.py", run=run_id)
     if desk.pending:
         st.caption("Save or take back the corrections first.")
 

@@ -140,7 +140,7 @@ def check_and_start(config: RunConfig) -> None:
     st.success(f"Ready. Sources: {names}. Nothing stands in the way.")
     if st.button("Start training", type="primary"):
         run_id = jobs.start(state.workspace(), config, name=config.name)
-        st.switch_page("pages/jobs.py", query_params={"run": run_id})
+        widgets.go_to("pages/jobs.py", run=run_id)
 
 
 with widgets.page("Train", INTRO):

@@ -16,7 +16,7 @@ from labelfusion.costs import open_ledger
 from labelfusion.datasets import DatasetStore
 from labelfusion.processes import this_process
 from labelfusion.types import Event
-from labelfusion.ui import costs
+from labelfusion.ui import costs, widgets
 from labelfusion.workspace import Workspace
 from tests.llm_server import running
 from tests.run_folders import write_run
@@ -205,7 +205,11 @@ def test_a_budget_that_is_raised_to_what_is_likely_is_accepted(workspace, starte
     assert len(started) == 1
 
 
-def test_several_llms_are_several_sources_and_what_was_typed_is_kept(workspace, started):
+def test_several_llms_are_several_sources_and_what_was_typed_is_kept(
+    workspace, started, monkeypatch
+):
+    # Nobody comes back to the page as soon as a second press would.
+    monkeypatch.setattr(widgets, "SECOND_PRESS_S", 0.0)
     page = asking(NOWHERE)
     press(page, "Add an LLM")
     widget(page.selectbox, "llm_2_provider").set_value("compatible")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -98,7 +100,16 @@ def test_a_job_survives_who_started_it_and_shows_on_the_pages(made, page, monkey
     workspace, run_id = made
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     content = TICKETS.head(20).to_csv(index=False).encode()
-    prediction = jobs.start_prediction(workspace, Request(run_id, "desk.csv"), content)
+    request = Request(run_id, "desk.csv")
+    prediction = jobs.start_prediction(workspace, request, content)
+    assert jobs.start_prediction(workspace, request, content) == prediction
+    others = [
+        jobs.start_prediction(workspace, replace(request, contributions=True), content),
+        jobs.start_prediction(workspace, request, content.replace(b"a", b"b")),
+    ]
+    assert len({prediction, *others}) == 3
+    for other in others:
+        jobs.cancel(workspace, other)
     assert jobs.wait(workspace, prediction, timeout_s=120).state == "finished"
     shown = open_page("pages/classify.py", run=run_id, prediction=prediction, tab="A file")
     assert "desk: finished" in text_of(shown)

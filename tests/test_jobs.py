@@ -135,6 +135,21 @@ def test_jobs_take_turns_in_order_and_a_waiting_one_can_be_cancelled(workspace, 
     assert lines(tmp_path, "started") == ["one", "three"]
 
 
+def test_the_same_settings_and_data_are_not_trained_on_twice_at_once(workspace, tmp_path):
+    config = small_config(tmp_path)
+    first = jobs.start(workspace, config)
+    assert jobs.start(workspace, config) == first
+    other = jobs.start(workspace, small_config(tmp_path, seed=1))
+    assert other != first
+    with (tmp_path / "tickets.csv").open("a") as file:
+        file.write("T9999,One more question about an invoice,billing\n")
+    changed = jobs.start(workspace, config)
+    assert [one.id for one in jobs.active(workspace)] == [first, other, changed]
+    open_gate(tmp_path, "small")
+    assert jobs.wait(workspace, changed, timeout_s=WAIT_SECONDS).state == "finished"
+    assert jobs.retry(workspace, changed) not in (first, other, changed)
+
+
 def test_the_queue_moves_on_when_the_one_at_work_is_killed(workspace, tmp_path):
     ids = [jobs.start(workspace, small_config(tmp_path, name=name)) for name in ("one", "two")]
     until_at_gate(tmp_path, "one")

@@ -226,6 +226,15 @@ def test_suggestions_that_cannot_be_made_say_why(workspace):
     assert making.state == "failed"
 
 
+def test_suggestions_that_are_being_made_are_not_made_twice(workspace, monkeypatch):
+    add(workspace)
+    launched = []
+    monkeypatch.setattr(suggestions.jobs, "launch", lambda arguments, log: launched.append(log))
+    for by in ("one-run", "one-run", "other-run"):
+        suggestions.start(workspace, "desk", by)
+    assert [log.stem for log in launched] == ["one-run", "other-run"]
+
+
 def test_two_people_are_not_asked_about_one_text_at_once(workspace):
     stored = add(workspace)
     book = Book(Journal.of(workspace, "desk"))

@@ -312,8 +312,12 @@ class Making:
 def start(workspace: Workspace, dataset: str, by: str, more: Sequence[str] = ()) -> None:
     """Make suggestions in a process of its own, which outlives whoever started it.
 
-    `by`: a run's id or "llm"; `more`: further arguments of `labelfusion labels`.
+    Does nothing while such suggestions are being made. `by`: a run's id or "llm"; `more`: further
+    arguments of `labelfusion labels`.
     """
+    before = how_far(workspace, dataset, by)
+    if before and before.state == "working":
+        return
     log = folder_of(workspace, dataset) / f"{by}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")

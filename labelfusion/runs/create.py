@@ -32,7 +32,7 @@ def create_run(workspace: Workspace, config: RunConfig, *, name: str | None = No
     Raises:
         InputError: if a file named in the config cannot be read.
     """
-    config = with_models(config.anchored(Path.cwd()))
+    config = settled(config)
     name = name or config.name or Path(config.data.path or "run").stem
     data, scores = fingerprints(config)
     workspace.runs.mkdir(parents=True, exist_ok=True)
@@ -52,6 +52,11 @@ def create_run(workspace: Workspace, config: RunConfig, *, name: str | None = No
         return publish(prepared, workspace.runs, new_id(name), status, _command)
     finally:
         shutil.rmtree(prepared, ignore_errors=True)
+
+
+def settled(config: RunConfig) -> RunConfig:
+    """`config` as a run keeps it: whole paths, and the names of the models that it asks."""
+    return with_models(config.anchored(Path.cwd()))
 
 
 def _command(folder: RunFolder) -> str:

@@ -80,7 +80,9 @@ def _source(number: int, taken: Sequence[str]) -> dict[str, Any]:
 
 
 def _remove(number: int) -> None:
-    st.session_state["llm_numbers"].remove(number)
+    numbers: list[int] = st.session_state["llm_numbers"]
+    # Not `remove`, which a second press on the same button would find gone.
+    st.session_state["llm_numbers"] = [other for other in numbers if other != number]
 
 
 def _default_name(number: int, taken: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ Draws with Streamlit. Reads no run itself and computes nothing that a table or f
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -42,6 +43,7 @@ PAGES = (
 )
 PAGE_ROWS = 50
 SIDEBAR_PIXELS = 220
+SECOND_PRESS_S = 1.5
 T = TypeVar("T")
 # What is to be drawn at the end of the page; None where there is no page to wait for.
 _waiting: ContextVar[list[Callable[[], object]] | None] = ContextVar("waiting", default=None)
@@ -50,6 +52,7 @@ _waiting: ContextVar[list[Callable[[], object]] | None] = ContextVar("waiting", 
 @contextmanager
 def page(title: str, intro: str) -> Iterator[None]:
     """Frame of a page: settings, sidebar and heading; errors inside become sentences."""
+    _stay(title)
     # Before anything else: the icon must be known before the first navigation.
     st.set_page_config(
         page_title=f"{title} · LabelFusion",
@@ -78,6 +81,21 @@ def page(title: str, intro: str) -> Iterator[None]:
             # A page that found nothing chosen has chosen by now.
             if current() != drawn:
                 show_current(place, current())
+
+
+def go_to(path: str, **query: str) -> None:
+    """Leave for a page, and stay there for SECOND_PRESS_S. Never returns.
+
+    The second press of a double click is heard of later, and would bring back the page it was on.
+    """
+    st.session_state["went"] = (path, query, time.monotonic() + SECOND_PRESS_S)
+    st.switch_page(path, query_params=query)
+
+
+def _stay(title: str) -> None:
+    path, query, until = st.session_state.get("went", ("", {}, 0.0))
+    if time.monotonic() < until and dict(PAGES)[path] != title:
+        st.switch_page(path, query_params=query)
 
 
 @contextmanager
