@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from labelfusion.prediction_job import (
     create_prediction,
     list_predictions,
 )
-from labelfusion.queueing import LET_GO_S, give_up, held, reserve
+from labelfusion.queueing import LET_GO_S, give_up, held, locked, reserve
 from labelfusion.runs import ResultsManager, RunFolder, Status, create_run, read_status
 from labelfusion.runs.create import fingerprints, settled
 from labelfusion.runs.status import end_process, now, write_status
@@ -45,11 +46,17 @@ def start(workspace: Workspace, config: RunConfig, *, name: str | None = None) -
         InputError: a file named in the config cannot be read.
     """
     config = settled(config)
-    if same := _same_run(workspace, config):
-        return same
-    folder = create_run(workspace, config, name=name)
-    _spawn(folder, workspace)
+    with _starting(workspace):
+        if same := _same_run(workspace, config):
+            return same
+        folder = create_run(workspace, config, name=name)
+        _spawn(folder, workspace)
     return folder.id
+
+
+def _starting(workspace: Workspace) -> AbstractContextManager[None]:
+    """Nobody else starts a job meanwhile: a second press is heard while the first is at work."""
+    return locked(workspace.queue / "start.lock", "starting a job")
 
 
 def _same_run(workspace: Workspace, config: RunConfig) -> str | None:
@@ -144,11 +151,13 @@ def start_prediction(workspace: Workspace, request: Request, content: bytes) -> 
     being labelled in the same way is not labelled a second time: its id is returned. Raises
     InputError for a kind of file that cannot be read.
     """
-    for one in list_predictions(workspace):
-        if one.active and PredictionFolder(workspace.predictions / one.id).holds(request, content):
-            return one.id
-    folder = create_prediction(workspace, request, content)
-    _spawn(folder, workspace)
+    with _starting(workspace):
+        for one in list_predictions(workspace):
+            folder = PredictionFolder(workspace.predictions / one.id)
+            if one.active and folder.holds(request, content):
+                return one.id
+        folder = create_prediction(workspace, request, content)
+        _spawn(folder, workspace)
     return folder.id
 
 

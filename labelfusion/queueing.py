@@ -1,6 +1,6 @@
-"""Turns: at most N runs of a workspace work at once, the others wait in order.
+"""Locks, and turns: at most N runs of a workspace work at once, the others wait in order.
 
-Turns are file locks, which the system takes back when a process dies however it dies, so the queue
+Both are file locks, which the system takes back when a process dies however it dies, so the queue
 moves on without anything else running. Knows lock files only, not runs.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from labelfusion.errors import ConfigError
+from labelfusion.errors import ConfigError, InputError
 
 MAX_RUNNING_VARIABLE = "LABELFUSION_MAX_RUNNING"
 POLL_SECONDS = 0.25
@@ -37,6 +37,7 @@ def max_running() -> int:
 
 # A killed process is dead a moment before the system has let go of its locks.
 LET_GO_S = 2.0
+LOCK_SECONDS = 30.0
 
 
 @contextmanager
@@ -52,6 +53,23 @@ def held(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+@contextmanager
+def locked(path: Path, doing: str) -> Iterator[None]:
+    """Hold the lock at `path` as soon as others let go of it; `doing` says what they do with it.
+
+    Raises InputError if they have not within LOCK_SECONDS.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with held(path, LOCK_SECONDS) as mine:
+        if not mine:
+            raise InputError(
+                f"Another process is {doing} and does not finish",
+                where=str(path),
+                remedy="Press again; if it stays so, end the other process",
+            )
+        yield
 
 
 def reserve(folder: Path, order: str) -> None:

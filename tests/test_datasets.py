@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from labelfusion.data import find_problems, load_dataset, read_table
@@ -75,6 +77,50 @@ def test_the_sample_is_copied_once_with_its_scores(store):
     assert store.add_sample("tickets") == stored
     assert (stored.scores.covered, stored.scores.total) == (460, 460)
     assert stored.scores_config().provider == "recorded"
+
+
+def test_the_sample_asked_for_by_several_at_once_is_one_with_its_scores(store):
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(store.add_sample, ["tickets"] * 3))
+    assert made[0] == made[1] == made[2]
+    assert made[0].scores is not None
+    assert [one.name for one in store.list()] == ["tickets"]
+
+
+def test_somebodys_own_data_of_the_same_name_is_not_the_sample(store):
+    own = store.add("tickets.csv", CSV, {})
+    sample = store.add_sample("tickets")
+    assert (own.name, sample.name) == ("tickets", "tickets-2")
+    assert store.open("tickets") == own
+
+
+def test_a_change_of_what_has_changed_meanwhile_is_refused_and_the_same_one_made_once(store):
+    stored = store.add("t.csv", CSV, {})
+    frame = read_table(stored.config.path).frame
+    first = store.add_version(stored, frame.iloc[:3], "the first three")
+    assert store.add_version(stored, frame.iloc[:3], "the first three") == first
+    kept = (stored.folder / "v2.csv").read_bytes()
+    renamed = stored.config.model_copy(update={"id_column": None})
+    for change in (
+        lambda: store.add_version(stored, frame.iloc[:2], "the first two"),
+        lambda: store.configure(stored, renamed),
+        lambda: store.attach_scores(stored, "s.csv", b"id,a,b\n1,.9,.1\n", "probabilities"),
+    ):
+        with pytest.raises(InputError, match=r"changed meanwhile.*version 2"):
+            change()
+    assert (stored.folder / "v2.csv").read_bytes() == kept
+    assert store.open("t") == first
+    configured = store.configure(first, first.config.model_copy(update={"id_column": None}))
+    assert store.configure(first, configured.config) == configured
+
+
+def test_scores_attached_again_as_what_they_are_not_stay_attached(store):
+    stored = store.add("t.csv", CSV, {})
+    content = b"id,a,b\n1,.9,.1\n"
+    attached = store.attach_scores(stored, "s.csv", content, "probabilities")
+    with pytest.raises(InputError):
+        store.attach_scores(attached, "s.csv", content, "hard")
+    assert (attached.folder / attached.scores.file).read_bytes() == content
 
 
 def test_scores_are_checked_and_their_coverage_counted(store):

@@ -136,6 +136,18 @@ def test_verdicts_gather_and_the_last_one_on_a_text_counts(fresh):
         journal.add(replace(first, who=" "))
 
 
+def test_a_correction_made_while_another_of_the_text_is_saved_still_waits(fresh):
+    _, run, stored, dataset = fresh
+    journal = Verdicts(stored.folder)
+    first = fix(run, dataset, 0, ("billing",))
+    journal.add(first)
+    journal.add(replace(first, new=("returns",)))
+    journal.saved([first], 2, "ada")
+    assert [v.new for v in journal.pending().values()] == [("returns",)]
+    journal.saved(journal.pending().values(), 3, "ada")
+    assert journal.pending() == {}
+
+
 def test_corrections_make_a_version_and_change_nothing_else(fresh):
     store, run, stored, dataset = fresh
     before = (stored.folder / "v1.csv").read_bytes()

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from labelfusion.errors import InputError
-from labelfusion.queueing import held
+from labelfusion.queueing import locked
 from labelfusion.workspace import Workspace
 
 FORMAT = 1
 FILE = "journal.jsonl"
-LOCK_SECONDS = 20.0
 HASH_CHARACTERS = 16
 
 Act = Literal["label", "skip", "flag", "note", "undo", "labels"]
@@ -149,14 +148,7 @@ class Journal:
         """
         content = b"".join(entry.to_line() for entry in entries)
         is_new = not self.path.exists()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with held(self.lock, LOCK_SECONDS) as mine:
-            if not mine:
-                raise InputError(
-                    "Another process is writing to the journal and does not finish",
-                    where=str(self.path),
-                    remedy="Press again; if it stays so, end the other process",
-                )
+        with locked(self.lock, "writing to the journal"):
             _append(self.path, content)
         if is_new:
             _flush_folder(self.path.parent)

@@ -79,8 +79,13 @@ class Verdicts:
 
     def pending(self) -> dict[str, Verdict]:
         """The fixes that no version has yet, by id."""
-        last = {v.id: v for v in self.all() if v.action != "keep"}
-        return {row_id: v for row_id, v in last.items() if v.action == "fix"}
+        waiting: dict[str, Verdict] = {}
+        for verdict in self.all():
+            if verdict.action == "fix":
+                waiting[verdict.id] = verdict
+            elif verdict.action == "withdraw" or _is_saved(waiting.get(verdict.id), verdict):
+                waiting.pop(verdict.id, None)
+        return waiting
 
     def kept(self) -> set[tuple[str, str, tuple[str, ...], str]]:
         """(id, text digest, labels, suspected label) that somebody found right."""
@@ -92,6 +97,11 @@ class Verdicts:
             elif verdict.action == "withdraw":
                 kept -= {k for k in kept if k[:2] == key[:2]}
         return kept
+
+
+def _is_saved(fix: Verdict | None, verdict: Verdict) -> bool:
+    """Whether the fix is the one that was saved: another may have come while a version was made."""
+    return fix is not None and verdict.action == "saved" and fix.new == verdict.new
 
 
 def _verdict(record: dict) -> Verdict:

@@ -6,96 +6,44 @@ datasets/<name>/
   v1.<ext>, v2.csv …  a version is never written again
   scores.<ext>        LLM scores made elsewhere, if attached
 ```
-Knows files and settings. Does not train, and knows nothing of pages.
+Several browsers may change a data set: a change made of one that has changed meanwhile is refused,
+and the same change made twice at once is one. Knows files and settings. Does not train, and knows
+nothing of pages.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from labelfusion.config import DataConfig, LLMConfig, RunConfig
+from labelfusion.datasets.records import (
+    FILE,
+    Scores,
+    StoredDataset,
+    Version,
+    read_record,
+    values_of,
+    write_record,
+)
 from labelfusion.errors import InputError
-from labelfusion.files import sha256, write_json
+from labelfusion.files import sha256
+from labelfusion.queueing import locked
 from labelfusion.types import Rows, SignalKind
 from labelfusion.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from labelfusion.data import Table
-
-FORMAT = 1
-FILE = "dataset.json"
 READING = ("encoding", "delimiter", "sheet")
-SAMPLES = Path(__file__).parent.parent / "sample_data"
-
-
-@dataclass(frozen=True)
-class Version:
-    """One immutable file of a data set.
-
-    `rows` counts data rows, `note` says what changed, `reading` holds encoding, delimiter and sheet
-    where they are not to be detected.
-    """
-
-    number: int
-    file: str
-    rows: int
-    sha256: str
-    created: str
-    note: str
-    reading: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """LLM scores made elsewhere: the file, what the numbers are, and how many texts they cover."""
-
-    file: str
-    kind: SignalKind
-    covered: int
-    total: int
-    original_name: str
-
-
-@dataclass(frozen=True)
-class StoredDataset:
-    """A data set as it lies on disk.
-
-    `config.path` is the current version's absolute path; `seed` draws the test split; `confirmed`
-    says that a person has seen the layout, which is a guess until then.
-    """
-
-    folder: Path
-    name: str
-    created: str
-    config: DataConfig
-    seed: int
-    confirmed: bool
-    current: int
-    versions: tuple[Version, ...]
-    scores: Scores | None
-
-    @property
-    def version(self) -> Version:
-        return next(v for v in self.versions if v.number == self.current)
-
-    def scores_config(self) -> LLMConfig | None:
-        """The attached scores as a source of a run, or None."""
-        if self.scores is None:
-            return None
-        path = str(self.folder / self.scores.file)
-        return LLMConfig(provider="recorded", path=path, kind=self.scores.kind)
+SAMPLES = Path(__file__).parent.parent.parent / "sample_data"
 
 
 class DatasetStore:
@@ -103,6 +51,7 @@ class DatasetStore:
 
     def __init__(self, workspace: Workspace) -> None:
         self.folder = workspace.datasets
+        self._queue = workspace.queue
 
     def list(self) -> list[StoredDataset]:
         """All data sets, the newest first."""
@@ -116,7 +65,7 @@ class DatasetStore:
             raise InputError(
                 f"There is no data set {name!r}", remedy="Choose another one or upload the file"
             )
-        return _from_json(path.parent, _read_json(path))
+        return read_record(path.parent)
 
     def add(self, filename: str, content: bytes, reading: Mapping[str, str]) -> StoredDataset:
         """Keep an uploaded file as version 1 and guess its layout.
@@ -128,27 +77,10 @@ class DatasetStore:
         """
         folder = self._new_folder(Path(filename).stem)
         try:
-            return self._first_version(folder, filename, content, reading)
+            return write_record(_first_version(folder, filename, content, reading))
         except BaseException:
             shutil.rmtree(folder)
             raise
-
-    def _first_version(
-        self, folder: Path, filename: str, content: bytes, reading: Mapping[str, str]
-    ) -> StoredDataset:
-        from labelfusion.data import guess_layout, read_table
-
-        path = folder / f"v1{_extension(filename)}"
-        path.write_bytes(content)
-        table = read_table(path, **reading)
-        if not len(table.frame):
-            raise InputError("The file has no rows", where=filename, remedy="Add rows to it")
-        config = guess_layout(table).config.model_copy(update={"path": str(path), **reading})
-        version = _version(1, path, len(table.frame), f"uploaded as {filename}", reading)
-        stored = StoredDataset(
-            folder, folder.name, _now(), config, 0, False, 1, (version,), scores=None
-        )
-        return _save(stored)
 
     def adopt(self, config: DataConfig, seed: int) -> StoredDataset:
         """A copy of a file that lies elsewhere, with the layout that a run reads it by."""
@@ -175,8 +107,6 @@ class DatasetStore:
 
     def add_sample(self, name: str) -> StoredDataset:
         """A copy of sample data (``tickets``, ``reviews``) with its LLM scores; made once."""
-        if (self.folder / name / FILE).is_file():
-            return self.open(name)
         data, scores = SAMPLES / f"{name}.csv", SAMPLES / f"{name}_llm_scores.csv"
         if not data.is_file():
             raise InputError(
@@ -184,6 +114,12 @@ class DatasetStore:
                 where=str(data),
                 remedy="Run the app from a full copy of the project",
             )
+        # Those who come second wait for the whole of it, scores and all.
+        with locked(self._queue / "sample.lock", "copying the sample data"):
+            made = (one for one in self.list() if _is_sample(one, data))
+            return next(made, None) or self._copy_of(data, scores)
+
+    def _copy_of(self, data: Path, scores: Path) -> StoredDataset:
         stored = self.add(data.name, data.read_bytes(), {})
         stored = self.configure(stored, stored.config)
         return self.attach_scores(stored, scores.name, scores.read_bytes(), "probabilities")
@@ -200,19 +136,14 @@ class DatasetStore:
         load_dataset(config)
         seed = stored.seed if seed is None else seed
         changed = replace(stored, config=config, seed=seed, confirmed=True)
-        return _save(_with_fitting_scores(changed))
+        return self._change(stored, _with_fitting_scores(changed))
 
     def add_version(self, stored: StoredDataset, frame: pd.DataFrame, note: str) -> StoredDataset:
         """Keep `frame` as a new version (CSV, UTF-8) and make it the current one.
 
         Scores that no longer fit are detached; their file stays in the folder.
         """
-        number = max(v.number for v in stored.versions) + 1
-        path = stored.folder / f"v{number}.csv"
-        frame.to_csv(path, index=False)
-        version = _version(number, path, len(frame), note, {})
-        versions = (*stored.versions, version)
-        return _save(_with_fitting_scores(_at(replace(stored, versions=versions), number)))
+        return self._add_version(stored, frame, note, None)
 
     def with_journal(
         self, stored: StoredDataset, frame: pd.DataFrame, config: DataConfig, note: str
@@ -224,33 +155,66 @@ class DatasetStore:
         from labelfusion.data import dataset_from_table, table_from_frame
 
         dataset_from_table(table_from_frame(frame, stored.name), config)
-        added = self.add_version(stored, frame, note)
-        detected = {key: getattr(added.config, key) for key in ("path", *READING)}
-        return self.configure(added, config.model_copy(update=detected))
+        return self._add_version(stored, frame, note, config)
+
+    def _add_version(
+        self, stored: StoredDataset, frame: pd.DataFrame, note: str, config: DataConfig | None
+    ) -> StoredDataset:
+        """`config`: how it is read and confirmed, where that is not as before."""
+        content = frame.to_csv(index=False).encode("utf-8")
+        with self._changing():
+            now, number = self.open(stored.name), max(v.number for v in stored.versions) + 1
+            if _is_made(now, stored, content):
+                return now
+            _check_unchanged(now, stored)
+            path = stored.folder / f"v{number}.csv"
+            path.write_bytes(content)
+            version = _version(number, path, len(frame), note, {})
+            added = _at(replace(stored, versions=(*stored.versions, version)), number)
+            if config is not None:
+                detected = {key: getattr(added.config, key) for key in ("path", *READING)}
+                read = config.model_copy(update=detected)
+                added = replace(added, config=read, confirmed=True)
+            return write_record(_with_fitting_scores(added))
 
     def use_version(self, stored: StoredDataset, number: int) -> StoredDataset:
         """Make an existing version the current one."""
-        return _save(_with_fitting_scores(_at(stored, number)))
+        return self._change(stored, _with_fitting_scores(_at(stored, number)))
 
     def attach_scores(
         self, stored: StoredDataset, filename: str, content: bytes, kind: SignalKind
     ) -> StoredDataset:
         """Check a file of LLM scores against the data and keep it. Else the old one stays."""
-        path = (
-            stored.folder
-            / f"scores-{hashlib.sha256(content).hexdigest()[:12]}{_extension(filename)}"
-        )
+        digest = hashlib.sha256(content).hexdigest()[:12]
+        path = stored.folder / f"scores-{digest}{_extension(filename)}"
+        is_new = not path.exists()
         path.write_bytes(content)
         try:
             covered, total = check_scores(path, stored.config, kind)
         except BaseException:
-            path.unlink()
+            # The same file may be attached already, as numbers of another kind.
+            if is_new:
+                path.unlink()
             raise
-        return _save(replace(stored, scores=Scores(path.name, kind, covered, total, filename)))
+        scores = Scores(path.name, kind, covered, total, filename)
+        return self._change(stored, replace(stored, scores=scores))
+
+    def _change(self, before: StoredDataset, after: StoredDataset) -> StoredDataset:
+        """Keep `after`, if what is kept is still `before` (or `after` already)."""
+        with self._changing():
+            now = self.open(before.name)
+            if values_of(now) == values_of(after):
+                return now
+            _check_unchanged(now, before)
+            return write_record(after)
+
+    def _changing(self) -> AbstractContextManager[None]:
+        return locked(self._queue / "datasets.lock", "changing a data set")
 
     def delete(self, name: str) -> None:
         """Remove a data set and all its versions. Runs made from it stay."""
-        shutil.rmtree(self.open(name).folder)
+        with self._changing():
+            shutil.rmtree(self.open(name).folder)
 
     def _new_folder(self, stem: str) -> Path:
         base = re.sub(r"[^a-z0-9_-]+", "-", stem.lower()).strip("-_") or "data"
@@ -279,36 +243,43 @@ def check_scores(path: Path, config: DataConfig, kind: SignalKind) -> tuple[int,
     return int(signal.present.sum()), len(dataset)
 
 
-def without_rows(table: Table, rows: Iterable[int]) -> pd.DataFrame:
-    """The cells of `table` without the rows numbered `rows` (as in Table.row_numbers)."""
-    left_out = np.isin(table.row_numbers, list(rows))
-    return table.frame.loc[~left_out, :].reset_index(drop=True)
+def _first_version(
+    folder: Path, filename: str, content: bytes, reading: Mapping[str, str]
+) -> StoredDataset:
+    """The file in its folder, with a guessed layout; not kept in a record yet."""
+    from labelfusion.data import guess_layout, read_table
+
+    path = folder / f"v1{_extension(filename)}"
+    path.write_bytes(content)
+    table = read_table(path, **reading)
+    if not len(table.frame):
+        raise InputError("The file has no rows", where=filename, remedy="Add rows to it")
+    config = guess_layout(table).config.model_copy(update={"path": str(path), **reading})
+    version = _version(1, path, len(table.frame), f"uploaded as {filename}", reading)
+    return StoredDataset(folder, folder.name, _now(), config, 0, False, 1, (version,), scores=None)
 
 
-def with_labels(
-    table: Table, config: DataConfig, labels: Mapping[int, Iterable[str]]
-) -> pd.DataFrame:
-    """The cells of `table` with other labels on some rows.
+def _is_sample(stored: StoredDataset, data: Path) -> bool:
+    """Whether it was made of the sample: the same file, and its scores were there once."""
+    first = stored.versions[0]
+    scored = any(stored.folder.glob("scores-*"))
+    return scored and first.sha256 == sha256(data)
 
-    Args:
-        table: the rows.
-        config: how its labels are written.
-        labels: by row number (as in Table.row_numbers), all labels that the row is to have.
 
-    Raises:
-        InputError: there is no such row, a label is unknown, or their number does not fit.
-    """
-    from labelfusion.data.labels import label_cells, read_labels
+def _is_made(now: StoredDataset, before: StoredDataset, content: bytes) -> bool:
+    """Whether `content` has been added to `before` as a version, and nothing else since."""
+    same = now.versions[-1].sha256 == hashlib.sha256(content).hexdigest()
+    return same and now.versions[:-1] == before.versions
 
-    space, _, _ = read_labels(table, config)
-    frame = table.frame.copy()
-    positions = {int(row): i for i, row in enumerate(table.row_numbers)}
-    for row, names in labels.items():
-        if row not in positions:
-            raise InputError("There is no such row", where=table.name, found=f"row {row}")
-        for column, cell in label_cells(list(names), space, config).items():
-            frame.iat[positions[row], frame.columns.get_loc(column)] = cell
-    return frame
+
+def _check_unchanged(now: StoredDataset, before: StoredDataset) -> None:
+    if values_of(now) != values_of(before):
+        raise InputError(
+            "The data set has been changed meanwhile, by another browser or program",
+            where=before.name,
+            found=f"version {now.current} is the current one",
+            remedy="Look at it as it is now, and do it again",
+        )
 
 
 def _extension(filename: str) -> str:
@@ -343,55 +314,3 @@ def _with_fitting_scores(stored: StoredDataset) -> StoredDataset:
     except InputError:
         return replace(stored, scores=None)
     return replace(stored, scores=replace(stored.scores, covered=covered, total=total))
-
-
-def _save(stored: StoredDataset) -> StoredDataset:
-    values = {
-        "format": FORMAT,
-        "name": stored.name,
-        "created": stored.created,
-        # The file's name alone, so that the workspace can be moved.
-        "config": stored.config.model_dump(mode="json") | {"path": stored.version.file},
-        "seed": stored.seed,
-        "confirmed": stored.confirmed,
-        "current": stored.current,
-        "versions": [asdict(version) for version in stored.versions],
-        "scores": asdict(stored.scores) if stored.scores else None,
-    }
-    write_json(stored.folder / FILE, values)
-    return stored
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(
-            "The data set's settings cannot be read",
-            where=str(path),
-            found=str(error),
-            remedy="Upload the file again",
-        ) from None
-    if values.get("format", 0) > FORMAT:
-        raise InputError(
-            "The data set was written by a newer LabelFusion",
-            where=str(path),
-            remedy="Upgrade labelfusion",
-        )
-    return values
-
-
-def _from_json(folder: Path, values: Mapping[str, Any]) -> StoredDataset:
-    config = DataConfig(**values["config"])
-    config.path = str((folder / values["config"]["path"]).resolve())
-    return StoredDataset(
-        folder=folder,
-        name=values["name"],
-        created=values["created"],
-        config=config,
-        seed=values["seed"],
-        confirmed=values["confirmed"],
-        current=values["current"],
-        versions=tuple(Version(**version) for version in values["versions"]),
-        scores=Scores(**values["scores"]) if values["scores"] else None,
-    )
