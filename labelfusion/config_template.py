@@ -6,14 +6,14 @@ Looks at files and writes text. The guess is for a person to confirm; nothing is
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import yaml
 
 from labelfusion.config import DataConfig, LLMConfig, RunConfig
-from labelfusion.data import dataset_from_table, guess_layout, read_table
+from labelfusion.data import Layout, Table, dataset_from_table, guess_layout, read_table
 from labelfusion.errors import InputError
 from labelfusion.llm import ScoringContext, score_rows
 from labelfusion.score_kinds import detect_kind
@@ -29,6 +29,21 @@ def config_template(data: Path, scores: Path | None, folder: Path) -> str:
 
     Raises InputError: a file cannot be read, no label column is found, or the scores do not fit.
     """
+    table, layout = _guess(data)
+    return _text(data, table, layout, scores, folder)
+
+
+def guessed_config(data: Path, scores: Path | None) -> tuple[RunConfig, Sequence[str]]:
+    """The config that `config_template` writes, and why its layout was guessed so.
+
+    Raises InputError as it does.
+    """
+    table, layout = _guess(data)
+    text = _text(data, table, layout, scores, Path.cwd())
+    return RunConfig.from_dict(yaml.safe_load(text)).anchored(Path.cwd()), layout.reasons
+
+
+def _guess(data: Path) -> tuple[Table, Layout]:
     table = read_table(data)
     layout = guess_layout(table)
     if not (layout.config.label_column or layout.config.label_columns):
@@ -39,6 +54,10 @@ def config_template(data: Path, scores: Path | None, folder: Path) -> str:
             found=" ".join(layout.reasons),
             remedy="Name the column 'label', or write the config by hand",
         )
+    return table, layout
+
+
+def _text(data: Path, table: Table, layout: Layout, scores: Path | None, folder: Path) -> str:
     dataset = dataset_from_table(table, layout.config)
     sections = [
         _head(data),
@@ -54,7 +73,7 @@ def config_template(data: Path, scores: Path | None, folder: Path) -> str:
 
 def _head(data: Path) -> str:
     return (
-        "# A LabelFusion run. Start it with: labelfusion train --config THIS_FILE\n"
+        "# A LabelFusion run. Start it with: labelfusion train THIS_FILE\n"
         "# Relative paths are taken from this file's folder.\n"
         f"version: 1\n{_line('name', data.stem)}\nseed: 0\n"
     )

@@ -122,7 +122,7 @@ def as_text(config: RunConfig) -> None:
         st.download_button("Download run.yaml", config.to_yaml(), "run.yaml", on_click="ignore")
         st.markdown("Then, in a terminal:")
         workspace = state.workspace().root
-        st.code(f'labelfusion train --config run.yaml --workspace "{workspace}"', language="bash")
+        st.code(f'labelfusion train run.yaml --workspace "{workspace}"', language="bash")
 
 
 def check_and_start(config: RunConfig) -> None:

@@ -15,7 +15,6 @@ from labelfusion.cli.output import without_secrets
 from labelfusion.config import RunConfig
 from labelfusion.errors import InputError
 from labelfusion.fusion.routing import RoutingPolicy
-from labelfusion.score_kinds import detect_kind
 from tests.run_data import SAMPLE, small_config
 
 ROOT = Path(__file__).parent.parent
@@ -65,7 +64,11 @@ def test_help_and_version_load_nothing_heavy(tmp_path):
 
 BAD_INPUT = {
     "no config": (["train", "--config", "absent.yaml"], "absent.yaml"),
-    "neither config nor run": (["train"], "--config"),
+    "neither config nor run": (["train"], "give a configuration, or labelled data"),
+    "two configs": (["train", "a.yaml", "--config", "b.yaml"], "not both"),
+    "scores of a config": (["train", "a.yaml", "--scores", "s.csv"], "names its own scores"),
+    "no such data to train on": (["train", "absent.csv"], "absent.csv"),
+    "data without labels": (["train", SAMPLE / "tickets_llm_scores.csv"], "No label column"),
     "both": (["train", "--config", "x.yaml", "--resume", "last"], "alone"),
     "unknown option": (["train", "--nonsense"], "--nonsense"),
     "no data": (["create-config", "c.yaml", "--data", "absent.csv"], "absent.csv"),
@@ -203,6 +206,25 @@ def test_train_prints_one_json_object_and_progress_elsewhere(trained):
     assert "\r" not in progress
 
 
+def test_data_alone_is_trained_on_with_its_layout_guessed_and_said(trained, tmp_path):
+    folder, printed, _ = trained
+    quick = ("fusion.cv_repeats=1", "ml.encoder=tfidf", "evaluation.bootstrap_draws=100")
+    done = labelfusion(
+        "train",
+        folder / "tickets.csv",
+        "--scores",
+        folder / "tickets_llm_scores.csv",
+        *(word for setting in quick for word in ("--set", setting)),
+        "--json",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'label' is the label" in done.stderr
+    told = json.loads(done.stdout)
+    assert told["n"]["test"] == printed["n"]["test"]
+    assert set(told["sources"]) == {"ml", "llm"}
+
+
 def test_a_setting_is_overridden_and_a_misspelt_one_is_named(trained, tmp_path):
     folder, _, _ = trained
     config = ["train", "--config", folder / "config.yaml", "--workspace", tmp_path / "ws"]
@@ -303,76 +325,6 @@ def test_runs_are_listed_shown_compared_and_deleted(trained, tmp_path):
     left = labelfusion("runs", "list", *workspace, cwd=tmp_path).stdout
     assert ids[1] in left
     assert ids[0] not in left
-
-
-def signals(n, seed, scale=1.0):
-    """Gold of three labels and two sources' columns, the second right more often."""
-    rng = np.random.default_rng(seed)
-    gold = rng.integers(0, 3, n)
-    table = {f"y_{label}": (gold == j).astype(int) for j, label in enumerate("abc")}
-    for source, strength in {"ml": 1.0, "llm": 2.0}.items():
-        z = rng.normal(size=(n, 3)) + strength * np.eye(3)[gold]
-        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-        scores = z * scale if source == "ml" else p
-        table |= {f"{source}_{label}": scores[:, j] for j, label in enumerate("abc")}
-    return pd.DataFrame(table)
-
-
-def test_fuse_says_what_it_took_the_numbers_for(tmp_path):
-    train, test = signals(200, 0), signals(300, 1)
-    train.loc[:9, ["llm_a", "llm_b", "llm_c"]] = np.nan
-    train.to_csv(tmp_path / "train.csv", index=False)
-    test.to_parquet(tmp_path / "test.parquet")
-    arguments = ["fuse", "--train", "train.csv", "--test", "test.parquet", "--sources", "ml,llm"]
-    done = labelfusion(*arguments, "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    kinds = {name: part["kind"] for name, part in result["sources"].items()}
-    assert kinds == {"ml": "logits", "llm": "probabilities"}
-    assert "ml is taken as logits" in done.stderr
-    assert (result["n_train"], result["n_test"]) == (200, 300)
-    assert result["fusion"]["nll"] < min(part["nll"] for part in result["sources"].values())
-    told = labelfusion(*arguments, "--kind", "llm=logits", "--json", cwd=tmp_path)
-    assert json.loads(told.stdout)["sources"]["llm"]["kind"] == "logits"
-    wrong = labelfusion(*arguments, "--kind", "ml=probabilities", cwd=tmp_path)
-    assert wrong.returncode == 2
-    assert "--kind ml=logits" in wrong.stderr
-
-
-def test_fuse_names_the_columns_that_are_near(tmp_path):
-    signals(50, 0).to_csv(tmp_path / "t.csv", index=False)
-    arguments = ["fuse", "--train", "t.csv", "--test", "t.csv", "--sources", "ml,lm"]
-    done = labelfusion(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "'lm_a'" in done.stderr
-    assert "Did you mean" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("scores", "multi_label", "kind"),
-    [
-        ([[0.2, 0.8], [1.0, 0.0]], False, "probabilities"),
-        ([[0.2, 0.7], [0.9, 0.9]], True, "probabilities"),
-        ([[0.2, 0.7], [0.9, 0.9]], False, "probabilities"),
-        ([[0, 1], [1, 0]], False, "hard"),
-        ([[1, 1], [0, 0]], True, "hard"),
-        ([[0.2, 0.8], [-0.1, 0.5]], False, "logits"),
-        ([[0.2, 0.8], [1.5, 0.5]], True, "logits"),
-        ([[np.nan, np.nan], [0.5, 0.5]], False, "probabilities"),
-    ],
-)
-def test_the_kind_of_scores_is_detected(scores, multi_label, kind):
-    assert detect_kind(np.array(scores, dtype=float), multi_label)[0] == kind
-
-
-def test_fuse_refuses_a_row_that_is_half_empty(tmp_path):
-    from labelfusion.fuse import fuse_tables
-
-    table = signals(50, 0)
-    table.loc[3, "ml_b"] = np.nan
-    table.to_csv(tmp_path / "t.csv", index=False)
-    with pytest.raises(InputError, match=r"row 5.*ml_b"):
-        fuse_tables(tmp_path / "t.csv", tmp_path / "t.csv", ["ml"])
 
 
 def test_the_doctor_tells_of_keys_only_whether_they_are_set(tmp_path):

@@ -24,4 +24,4 @@ def create_config(
             "The config file exists", where=str(path), remedy="Give --force to replace it"
         )
     write_text(path, config_template(data, scores, path.parent))
-    typer.echo(f"Wrote {path}. Check it, then: labelfusion train --config {path}", err=True)
+    typer.echo(f"Wrote {path}. Check it, then: labelfusion train {path}", err=True)

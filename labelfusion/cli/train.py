@@ -39,7 +39,14 @@ SetOption = Annotated[
 
 
 def train(
-    config: Annotated[Path | None, typer.Option(help="The run's configuration, YAML.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE", help="The run's configuration (YAML), or labelled data."),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="The configuration, if not FILE.")] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="Where FILE is data: recorded LLM scores of its rows.")
+    ] = None,
     set_: SetOption = None,
     workspace: WorkspaceOption = None,
     resume: Annotated[
@@ -53,18 +60,20 @@ def train(
 ) -> None:
     """Train, fuse and evaluate; everything is kept in a run folder.
 
+    Of labelled data the layout is guessed, as by create-config, and all settings are the defaults.
     With --engine ray the folds of the encoder's cross-fit are trained beside each other.
     """
     from labelfusion.worker import work
     from labelfusion.workspace import Workspace
 
+    given = _given(file, config, scores)
     space = Workspace.at(workspace)
     progress = Progress()
     with chosen_spread(Where(engine, address, workers, gpus), space.root) as spread:
         if resume is not None:
-            folder, dataset = _old_run(space, resume, config, set_), None
+            folder, dataset = _old_run(space, resume, given, set_), None
         else:
-            folder, dataset = _new_run(space, config, set_)
+            folder, dataset = _new_run(space, given, scores, set_)
         typer.echo(f"Run {folder.id} in {folder.path}", err=True)
         try:
             fitted = work(folder, space, on_event=progress, dataset=dataset, spread=spread)
@@ -74,6 +83,21 @@ def train(
         print_json(_result(folder, fitted.report))
     else:
         _print_summary(folder, fitted.report)
+
+
+def _given(file: Path | None, config: Path | None, scores: Path | None) -> Path | None:
+    """The configuration or the data, however it was named."""
+    if file is not None and config is not None:
+        raise typer.BadParameter("give FILE or --config PATH, not both")
+    if scores is not None and (file is None or not _is_data(file)):
+        raise typer.BadParameter("--scores goes with data; a configuration names its own scores")
+    return file or config
+
+
+def _is_data(file: Path) -> bool:
+    from labelfusion.data import SUFFIXES
+
+    return file.suffix.lower() in SUFFIXES
 
 
 def _old_run(
@@ -98,17 +122,30 @@ def load_config(path: Path, overrides: list[str] | None) -> RunConfig:
 
 
 def _new_run(
-    workspace: Workspace, path: Path | None, overrides: list[str] | None
+    workspace: Workspace, path: Path | None, scores: Path | None, overrides: list[str] | None
 ) -> tuple[RunFolder, Dataset]:
     from labelfusion.pipeline import check
     from labelfusion.runs import create_run
 
     if path is None:
-        raise typer.BadParameter("give --config PATH, or --resume RUN")
-    config = load_config(path, overrides)
+        raise typer.BadParameter("give a configuration, or labelled data, or --resume RUN")
+    if _is_data(path):
+        config = _guessed(path, scores).with_overrides(overrides or [])
+    else:
+        config = load_config(path, overrides)
     # Checked first, so that input that cannot be used leaves no run behind.
     dataset = check(config)
     return create_run(workspace, config), dataset
+
+
+def _guessed(data: Path, scores: Path | None) -> RunConfig:
+    """The defaults over a guessed layout, which is said. Raises InputError."""
+    from labelfusion.config_template import guessed_config
+
+    config, reasons = guessed_config(data, scores)
+    typer.echo(f"Layout, guessed: {' '.join(reasons)}", err=True)
+    typer.echo("To change it or anything else: labelfusion create-config", err=True)
+    return config
 
 
 def _result(folder: RunFolder, report: dict[str, Any]) -> dict[str, Any]:
