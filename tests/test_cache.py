@@ -16,6 +16,7 @@ import pytest
 from labelfusion.cache import CacheWarning, Record, open_cache
 from labelfusion.config import CacheConfig
 from labelfusion.errors import ConfigError, InputError
+from labelfusion.processes import this_host
 
 
 def key_of(text):
@@ -398,10 +399,20 @@ def test_claims_end_when_given_back(cache):
     cache.unclaim([K1])
 
 
-def test_a_redis_claim_of_another_process_holds_until_it_expires(redis_url, tmp_path):
+def test_two_threads_of_a_process_that_open_the_cache_ask_for_each_text_once(tmp_path):
+    first, second = open_cache(CacheConfig(), tmp_path), open_cache(CacheConfig(), tmp_path)
+    assert first.claim([K1], seconds=60) == {K1}
+    assert second.claim([K1, K2], seconds=60) == {K2}
+    second.unclaim([K1])
+    assert second.claim([K1], seconds=60) == set()
+    assert first.claim([K1], seconds=60) == {K1}
+    first.unclaim([K1])
+    assert second.claim([K1], seconds=60) == {K1}
+
+
+def test_a_redis_claim_of_another_holds_until_it_expires(redis_url, tmp_path):
     config = CacheConfig(backend="redis", url=redis_url)
     mine, theirs = open_cache(config, tmp_path), open_cache(config, tmp_path)
-    theirs._me = "another"
     assert theirs.claim([K1], seconds=0.2) == {K1}
     assert mine.claim([K1, K2], seconds=60) == {K2}
     mine.unclaim([K1])
@@ -409,6 +420,21 @@ def test_a_redis_claim_of_another_process_holds_until_it_expires(redis_url, tmp_
     time.sleep(0.25)
     assert mine.claim([K1], seconds=60) == {K1}
     mine.unclaim([K1, K2])
+
+
+def test_a_redis_claim_of_a_process_that_is_gone_lapses_at_once(redis_url, tmp_path):
+    config = CacheConfig(backend="redis", url=redis_url)
+    mine, theirs = open_cache(config, tmp_path), open_cache(config, tmp_path)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    theirs._me = json.dumps([this_host(), gone.pid, "0.00", "x"]).encode()
+    assert theirs.claim([K1, K2], seconds=60) == {K1, K2}
+    assert mine.claim([K1], seconds=60) == {K1}
+    theirs._me = json.dumps(["elsewhere", gone.pid, "0.00", "x"]).encode()
+    assert theirs.claim([K3], seconds=60) == {K3}
+    assert mine.claim([K3], seconds=60) == set()
+    theirs.unclaim([K3])
+    mine.unclaim([K1])
 
 
 def test_redis_that_does_not_answer_is_explained_without_the_address(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -110,6 +111,18 @@ def test_five_texts_are_tried_for_good(limited):
     assert second.cost is not None
     assert (first.cost.texts, second.cost.texts, second.cost.cached_texts) == (5, 0, 5)
     assert first.cost.usd > 0 == second.cost.usd
+
+
+def test_a_trial_started_twice_at_once_is_paid_once(tmp_path):
+    with running(latency=0.3) as (server, address):
+        asking_config(tmp_path, address)
+        config = RunConfig.load(tmp_path / "config.yaml")
+        workspace = Workspace.at(tmp_path / "ws")
+        with ThreadPoolExecutor(2) as pool:
+            made = list(pool.map(lambda _: try_texts(config, config.llm[0], workspace), range(2)))
+        assert set(server.texts.values()) == {1}
+        assert server.counts["paid"] == 1
+    assert all(trial.signal.present.all() for trial in made)
 
 
 def test_trying_without_a_key_says_so(tmp_path):

@@ -109,11 +109,12 @@ class AnswerCache(ABC):
 
     @abstractmethod
     def claim(self, keys: Iterable[str], *, seconds: float) -> set[str]:
-        """Keys now reserved for this process to ask for; the rest are being asked by another one.
+        """Keys now reserved for whoever uses this object; the rest are being asked by others.
 
-        A claim ends by `unclaim`, after `seconds`, or with the process that made it. Two processes
-        at work on the same texts so pay each text once. Claim what `get_many` missed, then look up
-        what was claimed once more: another process may have answered in between.
+        A claim ends by `unclaim`, after `seconds`, or with the process that made it. Two processes,
+        or two threads that opened the cache each for itself, so pay each text once. Claim what
+        `get_many` missed, then look up what was claimed once more: others may have answered it in
+        between.
         """
 
     @abstractmethod

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class DiskCache(AnswerCache):
     def __init__(self, folder: Path, max_bytes: int) -> None:
         super().__init__()
         self._folder, self._max_bytes = folder, max_bytes
+        self._token = uuid.uuid4().hex
         self._rows = self._open(folder)
         self._claims = self._open(folder / "claims")
 
@@ -150,7 +152,7 @@ class DiskCache(AnswerCache):
             return len(self._rows), self._rows.volume()
 
     def claim(self, keys: Iterable[str], *, seconds: float) -> set[str]:
-        wanted, mine = list(keys), json.dumps(this_process())
+        wanted, mine = list(keys), self._owner()
         try:
             with self._claims.transact():
                 return {key for key in wanted if self._claim(key, mine, seconds)}
@@ -162,9 +164,12 @@ class DiskCache(AnswerCache):
         if self._claims.add(key, mine, expire=seconds):
             return True
         holder = self._holder(key)
-        if holder is not None and holder != mine and is_alive(*json.loads(holder)):
+        if holder is not None and holder != mine and is_alive(*json.loads(holder)[:2]):
             return False
         return self._claims.set(key, mine, expire=seconds)
+
+    def _owner(self) -> str:
+        return json.dumps([*this_process(), self._token])
 
     def _holder(self, key: str) -> str | None:
         try:
@@ -173,7 +178,7 @@ class DiskCache(AnswerCache):
             return None
 
     def unclaim(self, keys: Iterable[str]) -> None:
-        mine = json.dumps(this_process())
+        mine = self._owner()
         try:
             with self._claims.transact():
                 for key in keys:

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from labelfusion.cache.answers import AnswerCache, warn
 from labelfusion.errors import ConfigError, MissingDependencyError
-from labelfusion.processes import this_host, this_process
+from labelfusion.processes import is_alive, this_host, this_process
 
 URL_VARIABLE = "LABELFUSION_REDIS_URL"
 _ANSWER, _CLAIM = "labelfusion:answer:", "labelfusion:claim:"
 _CHUNK = 1000
-# Delete a claim only if it is still ours, in one step.
-_RELEASE = "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) end"
+# In one step: delete a claim only if it is still ours.
+_IF_HELD = "if redis.call('get',KEYS[1])==ARGV[1] then return "
+_RELEASE = _IF_HELD + "redis.call('del',KEYS[1]) end"
+# Take a claim over only if it is still the dead one's.
+_TAKE = _IF_HELD + "redis.call('set',KEYS[1],ARGV[2],'PX',ARGV[3]) end"
 
 
 class RedisCache(AnswerCache):
@@ -35,7 +39,7 @@ class RedisCache(AnswerCache):
     def __init__(self, url: str | None) -> None:
         super().__init__()
         self._redis, self._error = _connect(url)
-        self._me = json.dumps([this_host(), *this_process()])
+        self._me = json.dumps([this_host(), *this_process(), uuid.uuid4().hex]).encode()
 
     def close(self) -> None:
         self._redis.close()
@@ -78,9 +82,13 @@ class RedisCache(AnswerCache):
             return set(wanted)
 
     def _claim(self, key: str, seconds: float) -> bool:
-        name = _CLAIM + key
-        won = self._redis.set(name, self._me, nx=True, px=max(1, int(seconds * 1000)))
-        return bool(won) or self._redis.get(name) == self._me.encode()
+        name, left = _CLAIM + key, max(1, int(seconds * 1000))
+        if self._redis.set(name, self._me, nx=True, px=left):
+            return True
+        holder = self._redis.get(name)
+        if holder == self._me:
+            return True
+        return _is_dead(holder) and bool(self._redis.eval(_TAKE, 1, name, holder, self._me, left))
 
     def unclaim(self, keys: Iterable[str]) -> None:
         try:
@@ -88,6 +96,14 @@ class RedisCache(AnswerCache):
                 self._redis.eval(_RELEASE, 1, _CLAIM + key, self._me)
         except self._error as error:
             warn(f"Claims stay in Redis until they expire ({type(error).__name__})")
+
+
+def _is_dead(holder: bytes | None) -> bool:
+    """Whether who made the claim is a process of this machine that is gone."""
+    if holder is None:
+        return False
+    host, pid, started, *_ = json.loads(holder)
+    return host == this_host() and not is_alive(pid, started)
 
 
 def _connect(url: str | None) -> tuple[Any, type[Exception]]:
