@@ -85,7 +85,7 @@ class DatasetStore:
     def adopt(self, config: DataConfig, seed: int) -> StoredDataset:
         """A copy of a file that lies elsewhere, with the layout that a run reads it by."""
         path = Path(config.path or "")
-        given = {key: getattr(config, key) for key in ("encoding", "delimiter", "sheet")}
+        given = {key: getattr(config, key) for key in READING}
         reading = {key: value for key, value in given.items() if value}
         try:
             content = path.read_bytes()
