@@ -61,13 +61,17 @@ def _starting(workspace: Workspace) -> AbstractContextManager[None]:
 
 def _same_run(workspace: Workspace, config: RunConfig) -> str | None:
     """The run that waits or works on the same settings and files."""
-    data, scores = fingerprints(config)
     for one in active(workspace):
         written = folder_of(workspace, one.id).config
-        same_files = (one.data.get("sha256"), one.scores) == (data.get("sha256"), scores)
-        if same_files and written.is_file() and written.read_text("utf-8") == config.to_yaml():
+        same = written.is_file() and written.read_text("utf-8") == config.to_yaml()
+        if same and _same_files(one, config):
             return one.id
     return None
+
+
+def _same_files(one: Status, config: RunConfig) -> bool:
+    data, scores = fingerprints(config)
+    return one.data.get("sha256") == data.get("sha256") and one.scores == scores
 
 
 def status(workspace: Workspace, run_id: str) -> Status:

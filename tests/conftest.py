@@ -1,4 +1,4 @@
-"""Fixtures of the tests that drive the app in a real browser, that fine-tune, or run studies."""
+"""Fixtures shared by tests: the app in a real browser, fine-tuning, studies, a Redis server."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from labelfusion.encoders import make_encoder
 from labelfusion.encoders.finetuned import FineTunedEncoder
 from labelfusion.workspace import Workspace
 from scripts.screenshots import ARGUMENTS, CHROMIUM, ROOT, served_app
+from tests.answer_cache import redis_server
 from tests.browser import DRAW_MS
 from tests.fine_tuning import SPACE
 from tests.run_data import small_config
@@ -104,6 +105,13 @@ def tiny_encoder(tiny):
         return made
 
     return make
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory) -> Iterator[str]:
+    """The address of a real Redis server; skips where none is installed."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as (url, _):
+        yield url
 
 
 # What the tests of studies share; a module with fixtures of these names has its own.

@@ -19,8 +19,7 @@ MENDABLE = "id,text,label\n" + "".join(
     f"{i},{'' if i < 2 else 'the same' if i < 5 else f'text {i}'},{'ab'[i % 2]}\n"
     for i in range(40)
 )
-
-
+# Between the two presses of a double click.
 GAPS_MS = (30, 150)
 
 

@@ -1,64 +1,17 @@
 import json
 import os
 import pickle
-import shutil
-import socket
 import sqlite3
-import subprocess
-import sys
-import time
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 
 import pytest
 
 from labelfusion.cache import CacheWarning, Record, open_cache
 from labelfusion.config import CacheConfig
 from labelfusion.errors import ConfigError, InputError
-from labelfusion.processes import this_host
-
-
-def key_of(text):
-    return sha256(text.encode()).hexdigest()
-
+from tests.answer_cache import K1, K2, K3, key_of, redis_server
 
 ANSWER = {"scores": {"billing": 0.9, "Zürich\u2028": 0.1}}
-K1, K2, K3 = (key_of(t) for t in ("one", "two", "three"))
-
-
-@contextmanager
-def redis_server(folder):
-    server = shutil.which("redis-server")
-    if server is None:
-        pytest.skip("redis-server is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    process = subprocess.Popen([*command, "--dir", str(folder)], stdout=subprocess.DEVNULL)
-    try:
-        _wait_for(port)
-        yield f"redis://127.0.0.1:{port}/0", process
-    finally:
-        process.kill()
-        process.wait()
-
-
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory):
-    with redis_server(tmp_path_factory.mktemp("redis")) as (url, _):
-        yield url
-
-
-def _wait_for(port):
-    for _ in range(200):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    pytest.fail("redis-server did not start")
 
 
 @pytest.fixture(params=["disk", "memory", "redis"])
@@ -327,114 +280,12 @@ def test_damage_while_open_is_a_miss_and_the_cache_goes_on(tmp_path):
     cache.close()
 
 
-CHILD = """
-import sys
-from hashlib import sha256
-from pathlib import Path
-from labelfusion.cache import open_cache
-from labelfusion.config import CacheConfig
-cache = open_cache(CacheConfig(), Path(sys.argv[1]))
-keys = [sha256(str(i).encode()).hexdigest() for i in range(200)]
-mine = cache.claim(keys, seconds=60)
-print(len(mine), flush=True)
-sys.stdin.readline()
-for key in mine:
-    cache.put(key, {"by": sys.argv[2]})
-print(len(cache.get_many(keys)), flush=True)
-sys.stdin.readline()
-"""
-
-
-@pytest.fixture
-def child(tmp_path):
-    started = []
-
-    def start(name):
-        process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path), name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def say(process):
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
-def test_two_processes_share_answers_and_ask_for_each_text_once(child, disk):
-    first, second = child("a"), child("b")
-    claimed = [int(p.stdout.readline()) for p in (first, second)]
-    assert sum(claimed) == 200
-    for process in (first, second):
-        say(process)
-        process.stdout.readline()
-    keys = [key_of(str(i)) for i in range(200)]
-    assert len(disk.get_many(keys)) == 200
-
-
-def test_the_claims_of_a_killed_process_lapse_at_once(child, disk):
-    first = child("a")
-    assert int(first.stdout.readline()) == 200
-    keys = [key_of(str(i)) for i in range(200)]
-    assert disk.claim(keys, seconds=60) == set()
-    first.kill()
-    first.wait()
-    assert disk.claim(keys, seconds=60) == set(keys)
-
-
 def test_claims_end_when_given_back(cache):
     assert cache.claim([K1, K2], seconds=60) == {K1, K2}
     cache.unclaim([K1, K2])
     assert cache.claim([K1], seconds=60) == {K1}
     assert cache.stats().entries == 0
     cache.unclaim([K1])
-
-
-def test_two_threads_of_a_process_that_open_the_cache_ask_for_each_text_once(tmp_path):
-    first, second = open_cache(CacheConfig(), tmp_path), open_cache(CacheConfig(), tmp_path)
-    assert first.claim([K1], seconds=60) == {K1}
-    assert second.claim([K1, K2], seconds=60) == {K2}
-    second.unclaim([K1])
-    assert second.claim([K1], seconds=60) == set()
-    assert first.claim([K1], seconds=60) == {K1}
-    first.unclaim([K1])
-    assert second.claim([K1], seconds=60) == {K1}
-
-
-def test_a_redis_claim_of_another_holds_until_it_expires(redis_url, tmp_path):
-    config = CacheConfig(backend="redis", url=redis_url)
-    mine, theirs = open_cache(config, tmp_path), open_cache(config, tmp_path)
-    assert theirs.claim([K1], seconds=0.2) == {K1}
-    assert mine.claim([K1, K2], seconds=60) == {K2}
-    mine.unclaim([K1])
-    assert mine.claim([K1], seconds=60) == set()
-    time.sleep(0.25)
-    assert mine.claim([K1], seconds=60) == {K1}
-    mine.unclaim([K1, K2])
-
-
-def test_a_redis_claim_of_a_process_that_is_gone_lapses_at_once(redis_url, tmp_path):
-    config = CacheConfig(backend="redis", url=redis_url)
-    mine, theirs = open_cache(config, tmp_path), open_cache(config, tmp_path)
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    theirs._me = json.dumps([this_host(), gone.pid, "0.00", "x"]).encode()
-    assert theirs.claim([K1, K2], seconds=60) == {K1, K2}
-    assert mine.claim([K1], seconds=60) == {K1}
-    theirs._me = json.dumps(["elsewhere", gone.pid, "0.00", "x"]).encode()
-    assert theirs.claim([K3], seconds=60) == {K3}
-    assert mine.claim([K3], seconds=60) == set()
-    theirs.unclaim([K3])
-    mine.unclaim([K1])
 
 
 def test_redis_that_does_not_answer_is_explained_without_the_address(tmp_path, monkeypatch):

@@ -198,5 +198,7 @@ def test_a_job_whose_data_cannot_be_used_fails_with_the_reason(workspace, tmp_pa
     status = jobs.wait(workspace, run_id, timeout_s=WAIT_SECONDS)
     assert status.state == "failed"
     assert "tickets.csv" in status.error
+    # The process says why after it has noted that it failed.
+    until(lambda: not is_alive(status.pid, status.pid_created), "the end of the process")
     assert "tickets.csv" in ResultsManager(workspace).open(run_id).log
     assert "Traceback" not in ResultsManager(workspace).open(run_id).log

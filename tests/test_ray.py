@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,29 +31,6 @@ def cluster():
     """A cluster that all tests of this module share; its workers know the key, as users' would."""
     with small_cluster(**{KEY: SECRET}):
         yield
-
-
-@pytest.fixture
-def redis(tmp_path) -> Iterator[str]:
-    """The address of a real Redis server; skips where none is installed."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("redis-server is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [binary, "--port", str(port), "--save", "", "--dir", str(tmp_path)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        server.kill()
-        server.wait()
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
@@ -91,11 +63,11 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
 
 
-def test_one_budget_one_rate_and_one_cache_for_all_workers(cluster, redis, tmp_path):
+def test_one_budget_one_rate_and_one_cache_for_all_workers(cluster, redis_url, tmp_path):
     with running(latency=0.05) as (server, address):
         values = asking_config(tmp_path, address, n=60, api_key_env=KEY)
         values["data"]["path"] = str(tmp_path / "tickets.csv")
-        values |= {"cache": {"backend": "redis", "url": redis}}
+        values |= {"cache": {"backend": "redis", "url": redis_url}}
         values |= {"costs": {"prices": PRICES, "budget": {"run_usd": 0.02, "when_spent": "stop"}}}
         config = RunConfig.from_dict(values)
         workspace, out = Workspace.at(tmp_path / "ws"), tmp_path / "scores.csv"

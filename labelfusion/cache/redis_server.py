@@ -20,10 +20,9 @@ from labelfusion.processes import is_alive, this_host, this_process
 URL_VARIABLE = "LABELFUSION_REDIS_URL"
 _ANSWER, _CLAIM = "labelfusion:answer:", "labelfusion:claim:"
 _CHUNK = 1000
-# In one step: delete a claim only if it is still ours.
+# In one step each: give back a claim that is still ours, take over one that is still a dead one's.
 _IF_HELD = "if redis.call('get',KEYS[1])==ARGV[1] then return "
 _RELEASE = _IF_HELD + "redis.call('del',KEYS[1]) end"
-# Take a claim over only if it is still the dead one's.
 _TAKE = _IF_HELD + "redis.call('set',KEYS[1],ARGV[2],'PX',ARGV[3]) end"
 
 
